@@ -1,0 +1,290 @@
+"""The finder's YAML file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from datetime import date, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from buffer.config import ComponentFile, Section, refused_key
+from buffer.names import escape
+from buffer.values import (
+    Day,
+    Days,
+    ExcludePatterns,
+    Expects,
+    Flag,
+    LocalPath,
+    Seconds,
+    null_as,
+    refused,
+)
+
+LOG_DELAY_S = 60.0
+FILE_DELAY_S = 2.0
+
+
+class StandardAction(StrEnum):
+    """What happens to a new file."""
+
+    # Into storage, and gone from the buffer.
+    MOVE = "Move"
+    # It is in storage already; it is only recorded.
+    NOOP = "Noop"
+
+
+class AlternativeAction(StrEnum):
+    """What happens to a duplicate."""
+
+    # Deleted from the buffer, once its stored copy was read and found the same.
+    DELETE = "Delete"
+    # Set aside in finder.duplicates.
+    MOVE = "Move"
+    # Left where it is.
+    NOOP = "Noop"
+
+
+class SearchMethod(StrEnum):
+    """How new files are found."""
+
+    # Walking the directory.
+    SCAN = "scan"
+    # Reading the logs of rsync.
+    PARSE_RSYNC_LOGS = "parse_rsync_logs"
+    # Like scan, woken by the kernel.
+    WATCH = "watch"
+
+
+class Checksum(StrEnum):
+    """Algorithm of checksums."""
+
+    BLAKE3 = "blake3"
+    # What the older system uses.
+    BLAKE2B = "blake2b"
+    SHA256 = "sha256"
+    MD5 = "md5"
+
+
+def _not_delete(value: object) -> object:
+    if value == "Delete":
+        raise refused("Delete would lose every new file: use Move, or Noop")
+    return value
+
+
+Standard = Annotated[
+    StandardAction,
+    Field(strict=False),
+    BeforeValidator(_not_delete),
+    null_as(lambda: StandardAction.NOOP),
+    Expects("Move, Noop or null"),
+]
+Alternative = Annotated[
+    AlternativeAction,
+    Field(strict=False),
+    null_as(lambda: AlternativeAction.NOOP),
+    Expects("Delete, Move, Noop or null"),
+]
+
+
+class Actions(Section):
+    """``finder.actions``: what happens to what is found."""
+
+    standard: Standard = Field(
+        default=StandardAction.NOOP,
+        description="What happens to a new file. `Move`: into storage. `Noop`: it is in storage "
+        "already and is only recorded. `Delete` is refused: it would lose every file.",
+    )
+    alternative: Alternative = Field(
+        default=AlternativeAction.NOOP,
+        description="What happens to a duplicate in the buffer. `Delete`: deleted, after its "
+        "stored copy was read and found the same. `Move`: set aside in `finder.duplicates`. "
+        "`Noop`: left there. A stored file is never touched.",
+    )
+
+
+class Search(Section):
+    """``finder.search``: how files are found, and which are left out."""
+
+    method: Annotated[
+        SearchMethod, Field(strict=False), Expects("scan, parse_rsync_logs or watch")
+    ] = Field(
+        description="`scan`: walk the source. `watch`: the same, woken by the kernel. "
+        "`parse_rsync_logs`: read the logs `rsync*.log` in the source's `YYYYMMDD` directories.",
+    )
+    exclude_list: ExcludePatterns = Field(
+        default_factory=list,
+        description="Paths below the source that match any of these are ignored. Python's "
+        "regular expressions.",
+    )
+    delay: Seconds | None = Field(
+        default=None,
+        description="Quiet time before a file or a log counts as complete.",
+        json_schema_extra={
+            "shown_default": f"{LOG_DELAY_S:g} for parse_rsync_logs, {FILE_DELAY_S:g} for others"
+        },
+    )
+    date: Day | None = Field(
+        default=None,
+        description="For parse_rsync_logs: the day whose logs are read; null: today (UTC).",
+    )
+    past_days: Days = Field(default=1, description="For parse_rsync_logs: days before `date`, too.")
+    future_days: Days = Field(
+        default=1, description="For parse_rsync_logs: days after `date`, too."
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.delay is None:
+            logs = self.method is SearchMethod.PARSE_RSYNC_LOGS
+            self.delay = LOG_DELAY_S if logs else FILE_DELAY_S
+        # Either end of the calendar is a mistyped year.
+        day = self.date or date.today()
+        for key, count in (("past_days", -self.past_days), ("future_days", self.future_days)):
+            try:
+                day + timedelta(days=count)
+            except OverflowError:
+                raise refused_key("reaches beyond the calendar: correct date", key) from None
+        return self
+
+    @property
+    def delay_s(self) -> float:
+        """Quiet time in seconds, the method's default filled in."""
+        return FILE_DELAY_S if self.delay is None else self.delay
+
+
+class Finder(Section):
+    """``finder``."""
+
+    source: LocalPath = Field(
+        description="The buffer, where files arrive; for parse_rsync_logs the directory with "
+        "the logs."
+    )
+    storage: LocalPath = Field(description="Root of the storage area.")
+    actions: Annotated[Actions, null_as(Actions)] = Field(default_factory=Actions)
+    duplicates: LocalPath | None = Field(
+        default=None,
+        description="Where `actions.alternative: Move` sets duplicates aside; neither in the "
+        "source nor in the storage.",
+    )
+    search: Search = Field(description="How files are found; `method` is required.")
+    pause: Seconds = Field(default=1.0, description="Between cycles.")
+    fsync: Flag = Field(
+        default=True,
+        description="Survive a power cut. false: for tests and scratch data only.",
+    )
+    checksum: Annotated[
+        Checksum, Field(strict=False), Expects("blake3, blake2b, sha256 or md5")
+    ] = Field(
+        default=Checksum.BLAKE3,
+        description="Algorithm for new files; the older system's is blake2b. Files recorded "
+        "under another one keep theirs, and arrivals are compared under each that is in use.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        logs = self.search.method is SearchMethod.PARSE_RSYNC_LOGS
+        if logs and self.actions.standard is StandardAction.MOVE:
+            raise refused_key(
+                "Move cannot be used with search.method parse_rsync_logs, whose files are in "
+                "storage already: use Noop",
+                "actions",
+                "standard",
+            )
+        if self.actions.alternative is AlternativeAction.MOVE and self.duplicates is None:
+            raise refused_key(
+                "is required with actions.alternative Move: name the directory where duplicates "
+                "are set aside",
+                "duplicates",
+            )
+        return self
+
+
+class FinderFile(ComponentFile):
+    """The finder's whole file."""
+
+    finder: Finder = Field(description="What is taken in, from where, and how.")
+
+
+def check_paths(config: FinderFile) -> list[str]:
+    """Check the directories of a finder's file against the file system; nothing is changed.
+
+    Returns
+    -------
+    problems : `list` [`str`]
+        Lines that begin with the key; empty if all is well.
+    """
+    finder = config.finder
+    in_place = finder.actions.standard is StandardAction.NOOP
+    logs = finder.search.method is SearchMethod.PARSE_RSYNC_LOGS
+    problems = why_not_directory("finder.source", finder.source)
+    problems += why_not_directory("finder.storage", finder.storage, writable=not in_place)
+    if finder.duplicates is not None:
+        problems += why_not_directory("finder.duplicates", finder.duplicates, writable=True)
+    if problems:
+        return problems
+    same = os.path.samefile(finder.source, finder.storage)
+    if not logs:
+        problems += _source_and_storage(finder, same=same, in_place=in_place)
+    if finder.duplicates is not None:
+        for key, root in (("source", finder.source), ("storage", finder.storage)):
+            if is_inside(finder.duplicates, root) or is_inside(root, finder.duplicates):
+                problems.append(
+                    f"finder.duplicates: {escape(finder.duplicates)} and finder.{key} "
+                    f"{escape(root)} are one inside the other: set duplicates aside elsewhere"
+                )
+    return problems
+
+
+def _source_and_storage(finder: Finder, *, same: bool, in_place: bool) -> list[str]:
+    if same:
+        if in_place:
+            return []
+        return [
+            "finder.actions.standard: Move needs a source that is not the storage; "
+            "use Noop to record files where they are"
+        ]
+    if in_place:
+        return [
+            "finder.actions.standard: Noop with search.method "
+            f"{finder.search.method} records files where they are, so finder.source must be "
+            "finder.storage: use Move, or make them the same"
+        ]
+    if is_inside(finder.source, finder.storage):
+        return [
+            f"finder.source: {escape(finder.source)} is inside finder.storage "
+            f"{escape(finder.storage)}: files would be taken in from the storage itself"
+        ]
+    if is_inside(finder.storage, finder.source):
+        return [
+            f"finder.storage: {escape(finder.storage)} is inside finder.source "
+            f"{escape(finder.source)}: stored files would be found as new ones"
+        ]
+    return []
+
+
+def is_inside(path: Path, root: Path) -> bool:
+    """Tell if ``path`` is ``root`` or below it, symbolic links followed."""
+    real, root = Path(os.path.realpath(path)), Path(os.path.realpath(root))
+    return real == root or root in real.parents
+
+
+def why_not_directory(key: str, path: Path, *, writable: bool = False) -> list[str]:
+    """Say why ``path`` cannot serve as a directory, as a list of no or one problem."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return [f"{key}: there is no directory {escape(path)}: make it, or correct the path"]
+    except OSError as error:
+        return [f"{key}: {escape(path)} cannot be used: {error.strerror}"]
+    if not stat.S_ISDIR(mode):
+        return [f"{key}: {escape(path)} is not a directory"]
+    if not os.access(path, os.R_OK | os.X_OK):
+        return [f"{key}: {escape(path)} cannot be read by this user: permission is missing"]
+    if writable and not os.access(path, os.W_OK):
+        return [f"{key}: {escape(path)} cannot be written to by this user: permission is missing"]
+    return []

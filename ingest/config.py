@@ -1,0 +1,349 @@
+"""The YAML files of the ingester and of backfill."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from buffer.config import ComponentFile, Section, refused_key
+from buffer.finder_config import is_inside, why_not_directory
+from buffer.names import escape
+from buffer.values import (
+    ExcludePatterns,
+    Expects,
+    Flag,
+    LocalPath,
+    Patterns,
+    Positive,
+    Seconds,
+    SomeSeconds,
+    at_most,
+    null_as,
+    refused,
+)
+from ingest.plugin_config import normalise
+from ingest.plugins import BUILTIN, PluginConfigError, resolve
+from ingest.statuses import CLAIMABLE, DEFAULT_WANTED, Status
+
+#: Outcomes that an automatic retry may follow.
+RETRYABLE: tuple[Status, ...] = (Status.FAILURE, Status.UNKNOWN)
+
+
+def _one_or_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _claimable(value: object) -> object:
+    if value == Status.SUCCESS:
+        raise refused("SUCCESS is refused: these files are ingested; insert RERUN for some of them")
+    if value == Status.PENDING:
+        raise refused("PENDING is refused: these files are being worked on")
+    return value
+
+
+def _among(allowed: Collection[Status]) -> BeforeValidator:
+    def check(value: object) -> object:
+        if not isinstance(value, str) or value not in list(allowed):
+            raise ValueError("not one of them")
+        return Status(value)
+
+    return BeforeValidator(check)
+
+
+def _words(statuses: Collection[Status]) -> str:
+    names = [status.value for status in statuses]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _once(statuses: list[Status]) -> list[Status]:
+    return list(dict.fromkeys(statuses))
+
+
+ClaimableStatus = Annotated[
+    Status, _among(CLAIMABLE), BeforeValidator(_claimable), Expects(_words(CLAIMABLE))
+]
+RetryableStatus = Annotated[Status, _among(RETRYABLE), Expects(_words(RETRYABLE))]
+
+
+class Retry(Section):
+    """``ingester.retry``: trying again by itself after transient failures."""
+
+    max_attempts: Positive = Field(
+        default=5, description="Attempts of one file, the first included."
+    )
+    backoff: Seconds = Field(
+        default=30.0, description="Before the second attempt; doubles with each."
+    )
+    max_backoff: Seconds = Field(default=3600.0, description="Longest time between two attempts.")
+    statuses: Annotated[
+        list[RetryableStatus],
+        Field(min_length=1),
+        BeforeValidator(_one_or_list),
+        null_as(lambda: list(RETRYABLE)),
+        Expects("FAILURE, UNKNOWN or a list of both"),
+    ] = Field(
+        default_factory=lambda: list(RETRYABLE),
+        description="Outcomes that are tried again. UNKNOWN is only if the plugin can tell that "
+        "the file did not get in.",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        self.statuses = _once(self.statuses)
+        if self.max_backoff < self.backoff:
+            raise refused_key("must not be less than backoff", "max_backoff")
+        return self
+
+
+class PluginChoice(Section):
+    """``ingester.plugin``: the way into the data management system."""
+
+    name: Annotated[
+        str,
+        Field(pattern=r"\A[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\z"),
+        Expects(f"{', '.join(BUILTIN)} or the dotted path of a class"),
+    ] = Field(
+        description=f"{', '.join(BUILTIN)}, or the dotted path of a class that the setting "
+        "INGEST_PLUGINS allows"
+    )
+    config: Annotated[Any, Expects("a mapping (keys and values), or null")] = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="The plugin's own settings, below. NullIngest ignores them; a plugin of your "
+        "own gets them as they are.",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _nearest(cls, name: str) -> str:
+        if "." in name or name in BUILTIN:
+            return name
+        close = difflib.get_close_matches(name, BUILTIN, n=1, cutoff=0.6)
+        hint = f': did you mean "{close[0]}"?' if close else ""
+        raise refused(
+            f'there is no plugin "{name}"{hint} (known: {", ".join(BUILTIN)}, '
+            "or the dotted path of a class)"
+        )
+
+    @field_validator("config")
+    @classmethod
+    def _normalised(cls, value: Any, info: ValidationInfo) -> Any:
+        name = info.data.get("name")
+        # Without a usable name nobody can tell what the settings should be.
+        return value if name is None else normalise(name, value)
+
+
+class IngesterSection(Section):
+    """``ingester``."""
+
+    plugin: PluginChoice = Field(description="`name` says which plugin ingests the files")
+    storage: LocalPath | None = Field(
+        default=None,
+        description="Root of the storage as seen from here, if it is another mount than the one "
+        "recorded.",
+    )
+    include_list: Patterns = Field(
+        default_factory=list,
+        description="Only paths that match any of these are ingested; null: all.",
+    )
+    exclude_list: ExcludePatterns = Field(
+        default_factory=list, description="Paths that match any of these are not ingested."
+    )
+    file_status: Annotated[
+        list[ClaimableStatus],
+        Field(min_length=1),
+        BeforeValidator(_one_or_list),
+        null_as(lambda: list(DEFAULT_WANTED)),
+        Expects("a status or a list of statuses"),
+    ] = Field(
+        default_factory=lambda: list(DEFAULT_WANTED),
+        description="Which files to take: one or a list of UNTRIED, RERUN, FAILURE, UNKNOWN, "
+        "IGNORED, INVALID, BACKFILL.",
+    )
+    batch_size: Annotated[int, Field(ge=1), at_most(10_000), Expects("an integer of 1 or more")] = (
+        Field(default=10, description="Files per call of the plugin.")
+    )
+    num_threads: Annotated[int, Field(ge=1), at_most(256), Expects("an integer of 1 or more")] = (
+        Field(default=1, description="Workers.")
+    )
+    daemon: Flag = Field(default=True, description="false: stop when nothing is left.")
+    pause: Seconds = Field(default=1.0, description="Between cycles with nothing to do.")
+    timeout: SomeSeconds = Field(
+        default=600.0, description="Deadline of an attempt; of a batch: for each of its files."
+    )
+    retry: Retry | None = Field(
+        default=None, description="Try again by itself after transient failures; null: never."
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        self.file_status = _once(self.file_status)
+        return self
+
+
+class IngesterFile(ComponentFile):
+    """The ingester's whole file."""
+
+    ingester: IngesterSection = Field(description="Which plugin ingests which files, and how.")
+
+    @property
+    def name(self) -> str:
+        """The ingester's name: the YAML's ``tablenames.event.table``, else the plugin's."""
+        return self.database.event_table or self.ingester.plugin.name.rpartition(".")[2]
+
+    @model_validator(mode="after")
+    def _own_name(self) -> Self:
+        if self.name.lower() == self.database.file_table.lower():
+            raise refused_key(
+                "is the name of the ingester too: choose another",
+                *("database", "tablenames", "file", "table"),
+            )
+        return self
+
+
+def check_ingester(config: IngesterFile, allowed: Collection[str]) -> list[str]:
+    """Check an ingester's file against the file system and the settings; nothing is changed.
+
+    Parameters
+    ----------
+    config : `IngesterFile`
+        The file.
+    allowed : `~collections.abc.Collection` [`str`]
+        Dotted paths of third-party plugins that may be used (``settings.INGEST_PLUGINS``).
+
+    Returns
+    -------
+    problems : `list` [`str`]
+        Lines that begin with the key; empty if all is well.
+    """
+    ingester = config.ingester
+    problems: list[str] = []
+    try:
+        resolve(ingester.plugin.name, allowed)
+    except PluginConfigError as error:
+        problems.append(str(error))
+    if ingester.storage is not None:
+        problems += why_not_directory("ingester.storage", ingester.storage)
+    root = ingester.plugin.config.get("butler", {})
+    if isinstance(root, dict) and ingester.plugin.name in BUILTIN:
+        problems += _check_root(ingester, str(root.get("root", "")))
+    return problems
+
+
+def _check_root(ingester: IngesterSection, root: str) -> list[str]:
+    """Check the root of a repository that is a local directory."""
+    if not os.path.isabs(root):
+        return []
+    key = "ingester.plugin.config.butler.root"
+    if not os.path.exists(root):
+        if ingester.plugin.config.get("ingest", {}).get("create"):
+            return []
+        return [f"{key}: there is no {escape(root)}: make the repository, or correct the path"]
+    if ingester.storage is not None and os.path.samefile(root, ingester.storage):
+        return [f"{key}: is the storage area: a repository needs a directory of its own"]
+    if (
+        ingester.plugin.name == "Gen3Ingest"
+        and os.path.isdir(root)
+        and not os.path.exists(os.path.join(root, "butler.yaml"))
+    ):
+        return [
+            f"{key}: {escape(root)} is not a Butler repository (it has no butler.yaml): "
+            "make one with `butler create`, or correct the path"
+        ]
+    return []
+
+
+def _below_storage(source: str) -> str:
+    if not source or "\0" in source:
+        raise ValueError("not a path")
+    if source.startswith("/"):
+        raise refused("is absolute: give it relative to backfill.storage")
+    if source.startswith("~"):
+        raise refused("~ is not expanded: give it relative to backfill.storage")
+    if ".." in source.split("/"):
+        raise refused("leads out of backfill.storage: remove ..")
+    return source
+
+
+class BackfillSearch(Section):
+    """``backfill.search``."""
+
+    exclude_list: ExcludePatterns = Field(
+        default_factory=list, description="Paths that match any of these are left out."
+    )
+
+
+class BackfillSection(Section):
+    """``backfill``."""
+
+    storage: LocalPath = Field(description="Root of the storage area.")
+    sources: Annotated[
+        list[
+            Annotated[
+                str,
+                AfterValidator(_below_storage),
+                Expects("a path or glob pattern below backfill.storage (put it in quotes)"),
+            ]
+        ],
+        Field(min_length=1),
+        Expects("a list of paths or glob patterns, at least one"),
+    ] = Field(
+        description="Files, directories or glob patterns below the storage. Quotes around dates "
+        "are not needed."
+    )
+    search: Annotated[BackfillSearch, null_as(BackfillSearch)] = Field(
+        default_factory=BackfillSearch
+    )
+
+
+class BackfillFile(ComponentFile):
+    """The whole file of backfill."""
+
+    backfill: BackfillSection = Field(description="What was in storage before this system.")
+
+    @property
+    def name(self) -> str:
+        """The name of the ingester whose history is filled in."""
+        return self.database.event_table or ""
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        if self.database.event_table is None:
+            raise refused_key(
+                "is required for backfill: the name of the ingester whose history is filled in",
+                *("database", "tablenames", "event", "table"),
+            )
+        return self
+
+
+def check_backfill(config: BackfillFile) -> list[str]:
+    """Check a backfill's file against the file system; nothing is changed.
+
+    Returns
+    -------
+    problems : `list` [`str`]
+        Lines that begin with the key; empty if all is well.
+    """
+    storage = config.backfill.storage
+    problems = why_not_directory("backfill.storage", storage)
+    if problems:
+        return problems
+    for at, source in enumerate(config.backfill.sources):
+        path = storage / source
+        if path.exists() and not is_inside(path, storage):
+            problems.append(
+                f"backfill.sources[{at}]: {escape(source)} leads out of backfill.storage "
+                "through a symbolic link"
+            )
+    return problems
