@@ -1,0 +1,148 @@
+"""Who is at work: one row for each run of a command, kept fresh while it lives."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final
+
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from buffer import __version__
+from buffer.models import Component, ComponentKind
+
+logger = logging.getLogger(__name__)
+
+BEAT_EVERY_S: Final = 5.0
+#: Not heard of for this long: dead, or cut off.
+SILENT_AFTER_S: Final = 30.0
+_KEPT_FOR = timedelta(days=7)
+
+
+def worker_name() -> str:
+    """Name this process for the history: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Heartbeat:
+    """Keeps the row of one run fresh.
+
+    Parameters
+    ----------
+    row_id : `int`
+        Id of the row; `begin` makes one.
+    """
+
+    def __init__(self, row_id: int) -> None:
+        self.id = row_id
+        self._next = 0.0
+        self._message: str | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        kind: ComponentKind,
+        subject: str,
+        *,
+        settings: dict[str, Any] | None = None,
+        workers: int = 0,
+        run: int | None = None,
+    ) -> Heartbeat:
+        """Record the start of a run.
+
+        Parameters
+        ----------
+        kind : `ComponentKind`
+            What it does.
+        subject : `str`
+            What it works for: a source directory or an ingester's name.
+        settings : `dict`, optional
+            The configuration that its workers read.
+        workers : `int`, optional
+            How many workers it has.
+        run : `int`, optional
+            Id of the run that a session works for.
+        """
+        _forget_old(kind)
+        row = Component.objects.create(
+            kind=kind,
+            subject=subject,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            settings=settings or {},
+            workers=workers,
+            run_id=run,
+        )
+        return cls(row.pk)
+
+    def beat(
+        self,
+        *,
+        message: str | None = None,
+        counters: dict[str, int] | None = None,
+        now: bool = False,
+    ) -> None:
+        """Say that this run lives; optionally what it waits for and what it has done so far.
+
+        Writes every few seconds, or at once when the message changes or `now` is set. A database
+        that does not answer is no reason to stop.
+        """
+        if message == self._message and not now and time.monotonic() < self._next:
+            return
+        fields: dict[str, Any] = {"seen_on": timezone.now()}
+        if message is not None:
+            fields["message"] = message
+        if counters is not None:
+            fields["counters"] = counters
+        if self._write(fields):
+            self._message = message
+            self._next = time.monotonic() + BEAT_EVERY_S
+
+    def stop(self) -> None:
+        """Say that this run has ended."""
+        now = timezone.now()
+        self._write({"stopped_on": now, "seen_on": now, "message": ""})
+
+    def _write(self, fields: dict[str, Any]) -> bool:
+        try:
+            Component.objects.filter(pk=self.id).update(**fields)
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("no heartbeat of component %d: %s", self.id, str(error).strip())
+            connection.close_if_unusable_or_obsolete()
+            return False
+        return True
+
+    def __enter__(self) -> Heartbeat:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def live(kind: ComponentKind, **filters: Any) -> QuerySet[Component]:
+    """Give the runs of a kind that were heard of lately."""
+    since = timezone.now() - timedelta(seconds=SILENT_AFTER_S)
+    return Component.objects.filter(
+        kind=kind, stopped_on__isnull=True, seen_on__gte=since, **filters
+    )
+
+
+def _forget_old(kind: ComponentKind) -> None:
+    """Sessions come and go by the thousand; their rows are of no use afterwards."""
+    rows = Component.objects.filter(kind=kind)
+    if kind == ComponentKind.SESSION:
+        rows.filter(seen_on__lt=timezone.now() - timedelta(minutes=10)).delete()
+    else:
+        rows.filter(seen_on__lt=timezone.now() - _KEPT_FOR).delete()

@@ -1,0 +1,92 @@
+"""The few things that PostgreSQL and SQLite say differently, in one place.
+
+Raw SQL is used where one statement must do what the ORM would need several for: claims and
+compare-and-set transitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from django.db import connection
+
+#: Types of the columns that a JSON array of rows is read as.
+_POSTGRES_TYPES: Final[Mapping[str, str]] = {
+    "id": "bigint",
+    "text": "text",
+    "time": "timestamptz",
+    "uuid": "uuid",
+    "flag": "boolean",
+}
+
+
+def is_postgres() -> bool:
+    """Tell whether the default database is PostgreSQL (else it is SQLite)."""
+    return connection.vendor == "postgresql"
+
+
+def now() -> str:
+    """SQL for the database's own clock, in the form that Django stores times in."""
+    if is_postgres():
+        return "statement_timestamp()"
+    return "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"
+
+
+def now_plus(seconds: float) -> str:
+    """SQL for the database's clock plus some seconds."""
+    if is_postgres():
+        return f"(statement_timestamp() + interval '{float(seconds)} seconds')"
+    return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '{float(seconds):+f} seconds')"
+
+
+def rows_from_json(columns: Mapping[str, str]) -> str:
+    """SQL for a table that is read from one parameter, a JSON array of objects.
+
+    One parameter instead of one for each value: no limit on their number, no types to guess.
+
+    Parameters
+    ----------
+    columns : `~collections.abc.Mapping` [`str`, `str`]
+        Names of the columns and their types: id, text, time, uuid or flag.
+    """
+    if is_postgres():
+        spec = ", ".join(f"{name} {_POSTGRES_TYPES[kind]}" for name, kind in columns.items())
+        return f"json_to_recordset(%s) AS v({spec})"
+    fields = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in columns)
+    return f"(SELECT {fields} FROM json_each(%s)) AS v"
+
+
+def same(left: str, right: str) -> str:
+    """SQL for equality in which null equals null."""
+    operator = "IS NOT DISTINCT FROM" if is_postgres() else "IS"
+    return f"{left} {operator} {right}"
+
+
+def one_of(query: str) -> str:
+    """SQL for "equals one of the rows of `query`", which is run exactly once.
+
+    PostgreSQL may run a plain ``IN (SELECT ... LIMIT n FOR UPDATE SKIP LOCKED)`` several times and
+    so lock more rows than n; an array is built once.
+    """
+    return f"= ANY(ARRAY({query}))" if is_postgres() else f"IN ({query})"
+
+
+def skip_locked() -> str:
+    """SQL that passes over rows which somebody else is claiming.
+
+    SQLite has one writer at a time (transactions begin IMMEDIATE), so nothing is to be skipped.
+    """
+    return " FOR UPDATE SKIP LOCKED" if is_postgres() else ""
+
+
+def next_id(table: str, offset: str) -> str:
+    """SQL for the next free id of a table, to be used inside an UPDATE or INSERT.
+
+    On PostgreSQL it is taken when the row is locked, so that the ids of one row's events are in
+    the order of its changes. On SQLite the writer is alone and `offset` (1, 2, ...) counts from
+    the last id that was given out.
+    """
+    if is_postgres():
+        return f"nextval(pg_get_serial_sequence('{table}', 'id'))"
+    return f"(SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = '{table}') + {offset}"

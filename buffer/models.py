@@ -1,0 +1,253 @@
+"""What is known of files: where they are stored, what was refused, and who is at work.
+
+Nothing here knows of targets; see `ingest.models` for what became of a file at each of them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from buffer.names import escape
+
+
+class Storage(models.Model):
+    """A named storage area: where files live after they were taken in."""
+
+    name = models.CharField(max_length=63, unique=True)
+    root = models.TextField(help_text="Absolute path of the storage area's top directory.")
+    marker = models.UUIDField(
+        default=uuid.uuid4,
+        editable=False,
+        help_text="Content of the marker file at the root; its absence means 'not mounted'.",
+    )
+    marked_on = models.DateTimeField(
+        null=True, editable=False, help_text="When the marker file was written."
+    )
+    created_on = models.DateTimeField(default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class FileQuerySet(models.QuerySet["File"]):
+    """Named queries on files."""
+
+    def stored(self) -> FileQuerySet:
+        """Files whose bytes are in storage, durable and complete."""
+        return self.filter(stored_on__isnull=False)
+
+    def intents(self) -> FileQuerySet:
+        """Files whose take-in was begun and is not complete."""
+        return self.filter(stored_on__isnull=True)
+
+    def unreleased(self) -> FileQuerySet:
+        """Files whose arrival may still lie in the buffer beside the stored copy."""
+        return self.filter(source__isnull=False)
+
+
+class File(models.Model):
+    """A file in a storage area, or on its way there."""
+
+    storage = models.ForeignKey(Storage, on_delete=models.PROTECT, db_index=False)
+    relpath = models.TextField(
+        blank=True, help_text="Directory below the storage root, '' for the root itself."
+    )
+    filename = models.TextField()
+    checksum = models.TextField(help_text="Hexadecimal digest of the content.")
+    checksum_algorithm = models.CharField(max_length=16)
+    size_bytes = models.BigIntegerField(help_text="Size in bytes.")
+    added_on = models.DateTimeField(default=timezone.now)
+    seen_on = models.DateTimeField(null=True, help_text="When it was first seen in the buffer.")
+    stored_on = models.DateTimeField(
+        null=True, help_text="When its bytes were safe in storage; null while it is taken in."
+    )
+    # Where it came from, until the source is released. Null rather than '' because an index on
+    # "is not null" is the only partial index that SQLite uses with bound parameters.
+    source = models.TextField(null=True, help_text="The buffer that it came from, until released.")
+    source_identity = models.TextField(
+        null=True, help_text="Device, inode, size and mtime of the source, until released."
+    )
+
+    objects = FileQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["storage", "relpath", "filename"], name="buffer_file_place"
+            ),
+            models.CheckConstraint(condition=Q(size_bytes__gte=0), name="buffer_file_size"),
+            models.CheckConstraint(condition=~Q(filename=""), name="buffer_file_named"),
+            models.CheckConstraint(condition=~Q(checksum=""), name="buffer_file_hashed"),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["filename", "size_bytes", "checksum_algorithm"],
+                name="buffer_file_same",
+            ),
+            models.Index(
+                fields=["storage", "id"],
+                name="buffer_file_intents",
+                condition=Q(stored_on__isnull=True),
+            ),
+            models.Index(
+                fields=["storage", "id"],
+                name="buffer_file_unreleased",
+                condition=Q(source__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return escape(self.path)
+
+    @property
+    def path(self) -> str:
+        """Path relative to the storage root."""
+        return f"{self.relpath}/{self.filename}" if self.relpath else self.filename
+
+    def path_below(self, root: str | Path) -> str:
+        """Absolute path below `root`, the storage area as it is mounted here."""
+        return f"{root}/{self.path}"
+
+
+class RefusalReason(models.TextChoices):
+    """Why an arrival was not taken in."""
+
+    # Another file of the same name and other content is stored: a person decides.
+    CONFLICT = "CONFLICT"
+    # Same name and content as a stored file: the alternative action was applied.
+    DUPLICATE = "DUPLICATE"
+    # The name cannot be stored safely: not UTF-8, control characters, reserved, too long.
+    BAD_NAME = "BAD_NAME"
+    # A symbolic link, FIFO, socket or device.
+    NOT_REGULAR = "NOT_REGULAR"
+    # A tracked file in storage has other content than was recorded, or a log says that it changed.
+    CHANGED_IN_STORAGE = "CHANGED_IN_STORAGE"
+    # It was there and is gone before it could be taken in.
+    VANISHED = "VANISHED"
+    # It may not be opened or read.
+    UNREADABLE = "UNREADABLE"
+    # The storage area has no room.
+    STORAGE_FULL = "STORAGE_FULL"
+    # The medium reported an error.
+    EIO = "EIO"
+
+
+#: Reasons that time may heal: tried again with growing pauses. The others wait for a change of the
+#: arrival or of the stored file, or for a person.
+TRANSIENT_REASONS = frozenset(
+    {
+        RefusalReason.VANISHED,
+        RefusalReason.UNREADABLE,
+        RefusalReason.STORAGE_FULL,
+        RefusalReason.EIO,
+    }
+)
+
+
+class RefusalQuerySet(models.QuerySet["Refusal"]):
+    """Named queries on refusals."""
+
+    def unresolved(self) -> RefusalQuerySet:
+        """Refusals that still stand."""
+        return self.filter(resolved_on__isnull=True)
+
+
+class Refusal(models.Model):
+    """An arrival that the finder would not take in, and why."""
+
+    storage = models.ForeignKey(Storage, on_delete=models.PROTECT)
+    source = models.TextField(help_text="The buffer that it lies in.")
+    path = models.TextField(help_text="Path below the source, escaped.")
+    key = models.CharField(
+        max_length=32, editable=False, help_text="Digest of the source and the exact path."
+    )
+    reason = models.CharField(max_length=24, choices=RefusalReason.choices)
+    detail = models.TextField(blank=True)
+    size_bytes = models.BigIntegerField(null=True)
+    mtime = models.DateTimeField(null=True)
+    identity = models.TextField(
+        blank=True, help_text="Device, inode, size, mtime and ctime of the arrival."
+    )
+    checksum = models.TextField(blank=True)
+    file = models.ForeignKey(
+        File, null=True, on_delete=models.SET_NULL, help_text="The stored file it collides with."
+    )
+    first_seen = models.DateTimeField(default=timezone.now)
+    last_seen = models.DateTimeField(default=timezone.now)
+    times_seen = models.PositiveIntegerField(default=1)
+    next_attempt_on = models.DateTimeField(null=True)
+    resolved_on = models.DateTimeField(null=True)
+    resolved_how = models.TextField(blank=True)
+    resolved_by = models.CharField(max_length=150, blank=True)
+
+    objects = RefusalQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["key"],
+                condition=Q(resolved_on__isnull=True),
+                name="buffer_refusal_open",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["-last_seen"], name="buffer_refusal_recent"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.reason} {self.path}"
+
+
+class ComponentKind(models.TextChoices):
+    """What a process of ours does."""
+
+    FINDER = "finder"
+    INGESTER = "ingester"
+    BACKFILL = "backfill"
+    # A set of workers on some host, started by runworkers.
+    WORKERS = "workers"
+    # One worker while it has a session of work.
+    SESSION = "session"
+
+
+class Component(models.Model):
+    """One run of a command or one working session of a worker, and when it was last heard of."""
+
+    kind = models.CharField(max_length=16, choices=ComponentKind.choices)
+    subject = models.TextField(help_text="What it works for: a source directory or an ingester.")
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    version = models.CharField(max_length=64, blank=True)
+    workers = models.PositiveIntegerField(default=0)
+    settings = models.JSONField(
+        default=dict, editable=False, help_text="The configuration that this run works by."
+    )
+    started_on = models.DateTimeField(default=timezone.now)
+    seen_on = models.DateTimeField(default=timezone.now)
+    stopped_on = models.DateTimeField(null=True)
+    message = models.TextField(blank=True, help_text="What it waits for, if anything.")
+    counters = models.JSONField(default=dict)
+    run = models.ForeignKey(
+        "self",
+        null=True,
+        on_delete=models.CASCADE,
+        help_text="The run that a session works for.",
+    )
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(
+                fields=["kind", "seen_on"],
+                name="buffer_component_live",
+                condition=Q(stopped_on__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {escape(self.subject)} on {self.host} ({self.pid})"
