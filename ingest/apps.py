@@ -1,0 +1,17 @@
+"""The `ingest` application."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate, pre_migrate
+
+
+class IngestConfig(AppConfig):
+    name = "ingest"
+    verbose_name = "Ingestion"
+
+    def ready(self) -> None:
+        from ingest import sqlviews
+
+        pre_migrate.connect(sqlviews.before_migrate, sender=self)
+        post_migrate.connect(sqlviews.after_migrate, sender=self)

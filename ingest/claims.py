@@ -1,0 +1,208 @@
+"""Who may work on which file now: claims with leases.
+
+A claim is a token on ingestion rows and a time until which it holds, by the database's clock. It
+changes no status. A worker renews its claim while it works; what is not renewed lapses and is
+swept (`sweep`), so that nothing stays claimed longer than its lease plus one sweep.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from buffer import dialect
+from ingest import transitions
+from ingest.models import Ingestion
+from ingest.statuses import CLAIMABLE, Status
+
+#: How long a claim holds without being renewed, and how often a worker renews it; seconds.
+LEASE_S = 30.0
+RENEW_EVERY_S = 10.0
+
+_TABLE = "ingest_ingestion"
+#: The condition of the index on what waits, word for word, since SQLite compares the words.
+_IN_WAITING_INDEX = "status IN ({})".format(", ".join(f"'{s}'" for s in sorted(CLAIMABLE)))
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One kind of files to claim.
+
+    Parameters
+    ----------
+    status : `Status`
+        The status they have.
+    due : `bool`
+        Only files whose retry, or question to the target, is due.
+    before_event : `int` or `None`
+        Only files whose last event is not newer than this one: a run takes the files that had
+        failed before it began, and does not go round in circles with those that fail in it.
+    """
+
+    status: Status
+    due: bool = False
+    before_event: int | None = None
+
+    def condition(self) -> tuple[str, list[int]]:
+        """SQL of the rows of this lane that are not claimed, and its parameters."""
+        sql = f"ingester_id = %s AND status = '{self.status}' AND claim IS NULL"
+        if self.due:
+            return f"{sql} AND next_attempt_on <= {dialect.now()}", []
+        sql += f" AND {_IN_WAITING_INDEX}"
+        if self.before_event is None:
+            return sql, []
+        return f"{sql} AND last_event_id <= %s", [self.before_event]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One claimed ingestion, as it was when it was claimed."""
+
+    ingestion_id: int
+    file_id: int
+    status: Status
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Some files of one ingester, held by one worker."""
+
+    ingester_id: int
+    token: uuid.UUID
+    worker: str
+    files: Sequence[Claimed]
+
+
+def claim(ingester_id: int, lanes: Sequence[Lane], limit: int, worker: str) -> Claim | None:
+    """Claim up to `limit` files from the first lane that has any.
+
+    Files are taken oldest first within a lane. Lanes are not mixed in one claim.
+
+    Returns
+    -------
+    claim : `Claim` or `None`
+        None when nothing waits.
+    """
+    for lane in lanes:
+        token = uuid.uuid4()
+        condition, parameters = lane.condition()
+        order = "next_attempt_on, id" if lane.due else "id"
+        waiting = (
+            f"SELECT id FROM {_TABLE} WHERE {condition} ORDER BY {order} LIMIT %s"
+            f"{dialect.skip_locked()}"
+        )
+        # An empty lane is not worth a write transaction, which SQLite has only one of at a time.
+        if not _exists(ingester_id, condition, parameters):
+            continue
+        sql = f"""
+            UPDATE {_TABLE}
+            SET claim = %s, lease_until = {dialect.now_plus(LEASE_S)}
+            WHERE id {dialect.one_of(waiting)} AND claim IS NULL AND status = '{lane.status}'
+            RETURNING id, file_id, attempts"""
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(sql, [token.hex, ingester_id, *parameters, limit])
+            rows = sorted(cursor.fetchall())
+        if rows:
+            files = [Claimed(row_id, file_id, lane.status, n) for row_id, file_id, n in rows]
+            return Claim(ingester_id, token, worker, files)
+    return None
+
+
+def anything_waits(ingester_id: int, lanes: Sequence[Lane]) -> bool:
+    """Tell whether any lane has a file to claim now."""
+    return any(_exists(ingester_id, *lane.condition()) for lane in lanes)
+
+
+def anything_due_later(ingester_id: int, lanes: Sequence[Lane]) -> bool:
+    """Tell whether a file of a lane that waits for its time is not due yet."""
+    statuses = [lane.status for lane in lanes if lane.due]
+    return Ingestion.objects.filter(
+        ingester_id=ingester_id, next_attempt_on__isnull=False, status__in=statuses
+    ).exists()
+
+
+def anything_held(ingester_id: int) -> bool:
+    """Tell whether any file of the ingester is claimed."""
+    return Ingestion.objects.filter(ingester_id=ingester_id, claim__isnull=False).exists()
+
+
+def renew(claim: Claim) -> int:
+    """Prolong a claim's lease, if it has not lapsed.
+
+    Returns
+    -------
+    held : `int`
+        How many files it still holds.
+    """
+    sql = f"""
+        UPDATE {_TABLE} SET lease_until = {dialect.now_plus(LEASE_S)}
+        WHERE ingester_id = %s AND claim IS NOT NULL AND claim = %s
+          AND lease_until >= {dialect.now()}"""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(sql, [claim.ingester_id, claim.token.hex])
+        return int(cursor.rowcount)
+
+
+def drop(claim: Claim, ingestion_ids: Sequence[int]) -> int:
+    """Give up the claim on files whose status it never changed. No event: nothing happened."""
+    return (
+        Ingestion.objects.filter(
+            ingester_id=claim.ingester_id, claim=claim.token, id__in=ingestion_ids
+        )
+        .exclude(status=Status.PENDING)
+        .update(claim=None, lease_until=None)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep found: attempts whose end nobody saw, and claims that had not begun."""
+
+    unknown: list[int]
+    dropped: int
+
+
+def sweep(ingester_id: int, worker: str) -> Swept:
+    """End the claims whose lease has lapsed.
+
+    A file whose attempt had begun becomes UNKNOWN, and the target is asked about it where the
+    plugin can tell; the others are free again as they were.
+    """
+    lapsed = Ingestion.objects.filter(
+        ingester_id=ingester_id, claim__isnull=False, lease_until__lt=Now()
+    )
+    dropped = lapsed.exclude(status=Status.PENDING).update(claim=None, lease_until=None)
+    message = "the worker stopped answering while it worked on this file; the outcome is unknown"
+    steps = [
+        transitions.Step(
+            ingestion_id=row.pk,
+            file_id=row.file_id,
+            was=Status.PENDING,
+            held=row.claim,
+            status=Status.UNKNOWN,
+            attempts=row.attempts,
+            cause="worker lost",
+            # Due at once: whoever can ask the target does so next.
+            next_attempt_on=timezone.now() - timedelta(seconds=1),
+            message=message,
+            worker=worker,
+        )
+        for row in lapsed.filter(status=Status.PENDING).order_by("id")[:1000]
+    ]
+    done = transitions.apply(ingester_id, steps, lapsed=True)
+    return Swept([step.file_id for step in done], dropped)
+
+
+def _exists(ingester_id: int, condition: str, parameters: list[int]) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT 1 FROM {_TABLE} WHERE {condition} LIMIT 1", [ingester_id, *parameters]
+        )
+        return cursor.fetchone() is not None

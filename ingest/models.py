@@ -1,0 +1,141 @@
+"""What became of files at their targets: the present in one row, the past beside it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from buffer.models import File, Storage
+from ingest.statuses import CLAIMABLE, Status
+
+
+class Ingester(models.Model):
+    """A named target: which storage it reads, through which plugin, as it was last started."""
+
+    name = models.CharField(max_length=63, unique=True)
+    storage = models.ForeignKey(Storage, on_delete=models.PROTECT)
+    plugin = models.CharField(
+        max_length=255, blank=True, help_text="Empty until the ingester is first started."
+    )
+    settings = models.JSONField(
+        default=dict, editable=False, help_text="The ingester section as last started."
+    )
+    created_on = models.DateTimeField(default=timezone.now, editable=False)
+    started_on = models.DateTimeField(null=True, editable=False)
+    seen_on = models.DateTimeField(null=True, editable=False, help_text="Last heartbeat.")
+    # Files up to this id were opened, except what the sweep of older ids still finds.
+    watermark = models.BigIntegerField(default=0, editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Ingestion(models.Model):
+    """The current state of one file at one ingester.
+
+    Written by `ingest.transitions` only.
+    """
+
+    file = models.ForeignKey(File, on_delete=models.CASCADE, db_index=False)
+    ingester = models.ForeignKey(Ingester, on_delete=models.PROTECT, db_index=False)
+    status = models.CharField(max_length=8, choices=Status.choices)
+    cause = models.CharField(max_length=200, blank=True)
+    attempts = models.PositiveIntegerField(default=0)
+    changed_on = models.DateTimeField(default=timezone.now, help_text="When it got this status.")
+    next_attempt_on = models.DateTimeField(
+        null=True, help_text="When a retry, or a question to the target, is due."
+    )
+    claim = models.UUIDField(null=True, help_text="Token of the worker that holds it.")
+    lease_until = models.DateTimeField(
+        null=True, help_text="When the claim lapses, by the database's clock."
+    )
+    # No constraint: events are archived by range without touching the present.
+    last_event = models.ForeignKey(
+        "FileEvent",
+        null=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+    )
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["file", "ingester"], name="ingest_ingestion_one"),
+            models.CheckConstraint(
+                condition=Q(status__in=Status.values), name="ingest_ingestion_status"
+            ),
+            models.CheckConstraint(
+                condition=Q(claim__isnull=True, lease_until__isnull=True)
+                | Q(claim__isnull=False, lease_until__isnull=False),
+                name="ingest_ingestion_lease",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=Status.PENDING) | Q(claim__isnull=False),
+                name="ingest_ingestion_pending",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["ingester", "status", "id"],
+                name="ingest_ingestion_waiting",
+                condition=Q(status__in=sorted(CLAIMABLE)),
+            ),
+            models.Index(
+                fields=["ingester", "next_attempt_on"],
+                name="ingest_ingestion_due",
+                condition=Q(next_attempt_on__isnull=False),
+            ),
+            models.Index(
+                fields=["ingester", "lease_until"],
+                name="ingest_ingestion_claimed",
+                condition=Q(claim__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.file_id} at {self.ingester_id}: {self.status}"
+
+
+class FileEvent(models.Model):
+    """One line of history: what happened to one file at one ingester. Never changed.
+
+    Order is by id; clocks may step.
+    """
+
+    file = models.ForeignKey(File, on_delete=models.CASCADE, db_index=False)
+    ingester = models.ForeignKey(Ingester, on_delete=models.PROTECT, db_index=False)
+    status = models.CharField(max_length=8, choices=Status.choices)
+    start_time = models.DateTimeField(default=timezone.now)
+    duration = models.FloatField(null=True, help_text="Seconds.")
+    err_message = models.TextField(blank=True)
+    cause = models.CharField(max_length=200, blank=True)
+    ingest_ver = models.CharField(max_length=255, blank=True)
+    claim = models.UUIDField(null=True)
+    worker = models.CharField(max_length=255, blank=True)
+    user = models.CharField(max_length=150, blank=True)
+    note = models.TextField(blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(status__in=Status.values), name="ingest_fileevent_status"
+            ),
+            # One claim has one outcome.
+            models.UniqueConstraint(
+                fields=["file", "claim"],
+                condition=Q(claim__isnull=False) & ~Q(status=Status.PENDING),
+                name="ingest_fileevent_outcome",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["file", "id"], name="ingest_fileevent_file"),
+            models.Index(fields=["ingester", "id"], name="ingest_fileevent_ingester"),
+        ]
+        permissions: ClassVar = [("rerun", "Can ask for another ingest attempt")]
+
+    def __str__(self) -> str:
+        return f"{self.status} of file {self.file_id} at {self.ingester_id}"
