@@ -1,0 +1,325 @@
+"""One attempt: give files to a plugin host and say of each what became of it.
+
+Whatever the plugin does, every file gets exactly one verdict, and the files that did nothing
+wrong do not pay for the one that did.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from ingest.plugin_host import HostDied, IngestRaised, PluginHost, PluginUnavailable
+from ingest.plugins.base import PluginConfigError
+
+logger = logging.getLogger(__name__)
+
+#: After so many failed questions in one attempt, ``contains`` is not asked any more.
+MAX_FAILED_QUESTIONS = 3
+
+#: A host that dies so often before it calls the plugin is taken as not available.
+MAX_FALSE_STARTS = 3
+
+
+class StopRequested(Exception):
+    """Raised by a tick to end an attempt because the operator wants to stop.
+
+    Parameters
+    ----------
+    time_left_s : float
+        How long, in seconds, the plugin may still be asked which files got in; 0 to not ask.
+    """
+
+    def __init__(self, message: str = "stop requested", time_left_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.time_left_s = time_left_s
+
+
+class VerdictKind(enum.Enum):
+    """What an attempt found out about a file."""
+
+    SUCCESS = "SUCCESS"  # the target has it
+    FAILURE = "FAILURE"  # the target refused it
+    UNKNOWN = "UNKNOWN"  # the attempt's end was not seen
+    GIVE_BACK = "GIVE_BACK"  # the attempt never started; to be as it was before the claim
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The end of an attempt for one file.
+
+    Parameters
+    ----------
+    path : str
+        The path as it was given to `attempt`.
+    kind : VerdictKind
+        What is known.
+    message : str
+        For the operator: why, or a note.
+    transient : bool
+        FAILURE only: trying again later may help.
+    duration_s : float
+        Time since the verdict before it in the same call, in seconds.
+    version : str
+        The plugin's version; empty if it was never loaded.
+    """
+
+    path: str
+    kind: VerdictKind
+    message: str = ""
+    transient: bool = False
+    duration_s: float = 0.0
+    version: str = ""
+
+
+Tick = Callable[[], None]
+
+
+def attempt(
+    host: PluginHost, paths: Sequence[str], *, timeout_s: float, tick: Tick | None = None
+) -> Iterator[Verdict]:
+    """Ingest files and yield one verdict for each, as soon as it is known.
+
+    Parameters
+    ----------
+    host : PluginHost
+        Started as needed, and again after it died.
+    paths : Sequence[str]
+        Absolute paths.
+    timeout_s : float
+        Deadline per file, in seconds.
+    tick : Callable or None
+        Called at least every 0.25 s while the plugin works.  `StopRequested` raised by it ends
+        the attempt with a verdict for every file; any other exception ends it at once, the
+        child is killed and the exception goes through.
+
+    Yields
+    ------
+    Verdict
+        Exactly one per distinct path.
+
+    Raises
+    ------
+    PluginConfigError, PluginUnavailable
+        After the last verdict, if the plugin could not be loaded: files that had no verdict by
+        then were given back.
+    """
+    return _Attempt(host, timeout_s, tick).run(list(dict.fromkeys(paths)))
+
+
+class _End(enum.Enum):
+    """How a call ended before every file had an outcome."""
+
+    DIED = enum.auto()
+    RAISED = enum.auto()
+    SILENT = enum.auto()
+
+
+class _Attempt:
+    def __init__(self, host: PluginHost, timeout_s: float, tick: Tick | None) -> None:
+        self.host = host
+        self.timeout_s = timeout_s
+        self.tick = tick
+        self._left: dict[str, None] = {}  # no verdict yet, in order
+        self._doubt: set[str] = set()  # of these: the plugin may have begun them
+        self._groups: deque[list[str]] = deque()  # calls that are due
+        self._failed_questions = 0
+        self._false_starts = 0
+        self._last = time.monotonic()
+
+    def run(self, paths: list[str]) -> Iterator[Verdict]:
+        self._left = dict.fromkeys(paths)
+        self._groups.append(paths)
+        try:
+            while self._groups:
+                yield from self._work_on(self._groups.popleft())
+        except StopRequested as stop:
+            yield from self._stopped(stop)
+        except (PluginConfigError, PluginUnavailable) as error:
+            for path in list(self._left):
+                yield self._verdict(path, VerdictKind.GIVE_BACK, str(error))
+            raise
+
+    def _work_on(self, group: list[str]) -> Iterator[Verdict]:
+        """Call the plugin once and settle what it left open."""
+        if not group:
+            return
+        self.host.start(self.tick)
+        end, cause, output = _End.SILENT, "the plugin returned without an outcome for it", ""
+        try:
+            yield from self._call(group)
+        except HostDied as died:
+            if not died.begun:
+                self._start_over(group, died)
+                return
+            end, cause, output = _End.DIED, died.cause, died.output
+        except IngestRaised as raised:
+            end, cause = _End.RAISED, raised.cause
+        self._false_starts = 0
+        rest = [path for path in group if path in self._left]
+        if not rest:
+            if end is not _End.SILENT:
+                logger.warning("after the last outcome of a call: %s", cause)
+            return
+        if len(group) == 1:
+            yield from self._settle_one(rest[0], end, cause, output)
+        else:
+            yield from self._settle_many(rest, end, cause, output)
+
+    def _call(self, group: list[str]) -> Iterator[Verdict]:
+        self._last = time.monotonic()
+        in_order = self.host.in_order
+        ahead = deque(group)
+        self._doubt.update(group[:1] if in_order else group)
+        with closing(self.host.ingest(group, timeout_s=self.timeout_s, tick=self.tick)) as outcomes:
+            for outcome in outcomes:
+                kind = VerdictKind.SUCCESS if outcome.ok else VerdictKind.FAILURE
+                verdict = self._verdict(outcome.path, kind, outcome.message, outcome.transient)
+                # Before the verdict goes out: whoever takes it may stop here.
+                while ahead and ahead[0] not in self._left:
+                    ahead.popleft()
+                if in_order and ahead:
+                    self._doubt.add(ahead[0])
+                yield verdict
+
+    def _start_over(self, group: list[str], died: HostDied) -> None:
+        """The child died before the plugin was called: no file is to blame, so try again."""
+        self._doubt.difference_update(group)
+        self._false_starts += 1
+        if self._false_starts >= MAX_FALSE_STARTS:
+            raise PluginUnavailable(f"plugin {self.host.plugin}: {died}") from died
+        self._groups.appendleft(group)
+
+    def _settle_one(self, path: str, end: _End, cause: str, output: str) -> Iterator[Verdict]:
+        """Settle a file that was alone in its call, so that the end is its own doing."""
+        message = _with_output(cause, output)
+        if end is _End.RAISED:
+            yield self._verdict(path, VerdictKind.FAILURE, message)
+            return
+        try:
+            there = self._ask([path]).get(path)
+        except (PluginConfigError, PluginUnavailable):
+            yield self._verdict(path, VerdictKind.UNKNOWN, message)
+            raise
+        if there:
+            yield self._verdict(path, VerdictKind.SUCCESS, _in_target(cause))
+        else:
+            yield self._verdict(path, VerdictKind.UNKNOWN, message)
+
+    def _settle_many(
+        self, rest: list[str], end: _End, cause: str, output: str
+    ) -> Iterator[Verdict]:
+        """Settle the files of a batch that have no outcome."""
+        in_order = self.host.in_order
+        # A plugin that works in order has begun only the first of them, unless it said that
+        # it was through with all.
+        in_doubt = rest[:1] if in_order and end is not _End.SILENT else rest
+        untouched = rest[len(in_doubt) :]
+        message = _with_output(cause, output)
+        if self.host.has_contains:
+            answers = self._ask(in_doubt)
+            for path in in_doubt:
+                there = answers.get(path)
+                if there:
+                    yield self._verdict(path, VerdictKind.SUCCESS, _in_target(cause))
+                elif there is None:
+                    yield self._verdict(path, VerdictKind.UNKNOWN, message)
+                else:
+                    self._doubt.discard(path)
+                    self._groups.append([path])
+            self._groups.append(untouched)
+        elif in_order and end is _End.DIED:
+            yield self._verdict(in_doubt[0], VerdictKind.UNKNOWN, message)
+            for path in untouched:
+                reason = f"not begun: {cause}, while another file of the batch was ingested"
+                yield self._verdict(path, VerdictKind.GIVE_BACK, reason)
+        elif in_order and end is _End.RAISED:
+            yield self._verdict(in_doubt[0], VerdictKind.FAILURE, message)
+            self._groups.append(untouched)
+        elif in_order:
+            self._groups.extend([path] for path in rest)
+        else:
+            reason = _with_output(_cannot_tell(cause, len(rest)), output)
+            for path in rest:
+                yield self._verdict(path, VerdictKind.UNKNOWN, reason)
+
+    def _ask(self, paths: list[str], tick: Tick | None = None) -> dict[str, bool | None]:
+        """Ask which files are in the target; None for those where the question failed.
+
+        Asked together first; if that fails, one by one, because the file that killed the
+        plugin may well do so again when it is only looked at.
+        """
+        answers: dict[str, bool | None] = dict.fromkeys(paths)
+        due = deque([paths] if self.host.has_contains else [])
+        while due and self._failed_questions < MAX_FAILED_QUESTIONS:
+            asked = due.popleft()
+            self.host.start(tick or self.tick)
+            try:
+                there = self.host.contains(asked, timeout_s=self.timeout_s, tick=tick or self.tick)
+            except (HostDied, IngestRaised) as error:
+                logger.warning("plugin %s: contains: %s", self.host.plugin, error)
+                self._failed_questions += 1
+                if len(asked) > 1:
+                    due.extend([path] for path in asked)
+                continue
+            answers.update((path, path in there) for path in asked)
+        return answers
+
+    def _stopped(self, stop: StopRequested) -> Iterator[Verdict]:
+        """Give every file its verdict after the operator's stop killed the host."""
+        cause = "the operator's stop interrupted the attempt"
+        in_doubt = [path for path in self._left if path in self._doubt]
+        answers: dict[str, bool | None] = {}
+        if in_doubt and stop.time_left_s > 0:
+            until = time.monotonic() + stop.time_left_s
+
+            def time_is_up() -> None:
+                if time.monotonic() >= until:
+                    raise StopRequested
+
+            try:
+                answers = self._ask(in_doubt, time_is_up)
+            except (StopRequested, PluginConfigError, PluginUnavailable) as error:
+                logger.warning("files of an interrupted attempt stay unknown: %s", error)
+        for path in list(self._left):
+            there = answers.get(path)
+            if path not in in_doubt:
+                yield self._verdict(path, VerdictKind.GIVE_BACK, f"not begun: {cause}")
+            elif there:
+                yield self._verdict(path, VerdictKind.SUCCESS, _in_target(cause))
+            elif there is None:
+                yield self._verdict(path, VerdictKind.UNKNOWN, cause)
+            else:
+                reason = f"{cause}; the plugin says that the target does not have it"
+                yield self._verdict(path, VerdictKind.GIVE_BACK, reason)
+
+    def _verdict(
+        self, path: str, kind: VerdictKind, message: str = "", transient: bool = False
+    ) -> Verdict:
+        del self._left[path]
+        self._doubt.discard(path)
+        now = time.monotonic()
+        duration, self._last = now - self._last, now
+        return Verdict(path, kind, message, transient, duration, self.host.version)
+
+
+def _with_output(cause: str, output: str) -> str:
+    return f"{cause}\nlast output:\n{output}" if output else cause
+
+
+def _in_target(cause: str) -> str:
+    return f"in the target, says the plugin, although {cause}"
+
+
+def _cannot_tell(cause: str, count: int) -> str:
+    if count == 1:
+        return cause
+    return (
+        f"{cause}; {count} files of the call had no outcome, and the plugin has neither "
+        f"contains nor in_order to tell which of them it had begun"
+    )

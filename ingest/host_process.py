@@ -1,0 +1,329 @@
+"""One child process of a plugin host: started, spoken to, and ended with all its offspring.
+
+Nothing here waits for longer than it was told to, whatever the process at the other end does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ingest.host_protocol import MAX_LINE, TOKEN_VARIABLE, decode, encode, printable
+
+logger = logging.getLogger(__name__)
+
+#: Longest wait without a tick, in seconds.
+TICK_S = 0.25
+
+#: How much of a process's last output is kept, in bytes.
+TAIL_BYTES = 4096
+
+#: Secrets of this program that no plugin has any use for.
+HIDDEN_VARIABLES = ("DATABASE_URL", "SECRET_KEY")
+
+_ROOT = str(Path(__file__).resolve().parent.parent)
+
+
+class ProcessGone(Exception):
+    """The process died, or has to be ended because of what it did (or did not) do.
+
+    Parameters
+    ----------
+    reason : str or None
+        Why it has to be ended; None if it died by itself.
+    """
+
+    def __init__(self, reason: str | None) -> None:
+        super().__init__(reason or "died")
+        self.reason = reason
+
+
+class HostProcess:
+    """A running child and the three pipes to it.
+
+    It must be started from a thread that lives as long as it does: the kernel sends the
+    parent-death signal when the *thread* that made the child ends.
+    """
+
+    def __init__(self) -> None:
+        self.token = uuid.uuid4().hex
+        self._ended = False
+        self._tail = b""
+        self._next_tick = 0.0
+        self._to_send = bytearray()
+        self._received = bytearray()
+        self._scanned = 0
+        command_read, self._command = os.pipe()
+        self._output, output_write = os.pipe()
+        stderr_read, stderr_write = os.pipe()
+        self._pidfd = -1
+        try:
+            self._popen = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-u",
+                    "-m",
+                    "ingest.host_child",
+                    str(command_read),
+                    str(output_write),
+                    str(os.getpid()),
+                ],
+                stdin=subprocess.DEVNULL,
+                # A plugin's prints go where its errors go; the protocol has a pipe of its own.
+                stdout=stderr_write,
+                stderr=stderr_write,
+                pass_fds=(command_read, output_write),
+                start_new_session=True,
+                env=self._environment(),
+            )
+        except BaseException:
+            for fd in (self._command, self._output, stderr_read):
+                os.close(fd)
+            raise
+        finally:
+            for fd in (command_read, output_write, stderr_write):
+                os.close(fd)
+        self.pid = self._popen.pid
+        os.set_blocking(self._command, False)
+        os.set_blocking(self._output, False)
+        self._drain_thread = threading.Thread(
+            target=self._drain, args=(stderr_read,), name="plugin-stderr", daemon=True
+        )
+        self._drain_thread.start()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._output, selectors.EVENT_READ)
+        # Without pidfds (an old kernel, a strict sandbox) death is noticed at the next tick.
+        with contextlib.suppress(OSError, AttributeError):
+            self._pidfd = os.pidfd_open(self.pid)
+            self._selector.register(self._pidfd, selectors.EVENT_READ)
+
+    def _environment(self) -> dict[str, str]:
+        env = {name: value for name, value in os.environ.items() if name not in HIDDEN_VARIABLES}
+        path = env.get("PYTHONPATH")
+        if path is not None:
+            env["ENDPOINT_PLUGIN_PYTHONPATH"] = path
+        env["PYTHONPATH"] = f"{_ROOT}{os.pathsep}{path}" if path else _ROOT
+        env[TOKEN_VARIABLE] = self.token
+        return env
+
+    def exited(self) -> bool:
+        """Return whether the process has died; it is not reaped, so its group stays ours."""
+        if self._ended:
+            return True
+        try:
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self.pid, options) is not None
+        except ChildProcessError:
+            return True  # somebody else reaped it
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Queue a message; it is written while `receive` waits, so it cannot block."""
+        if not self._to_send:
+            with contextlib.suppress(KeyError):
+                self._selector.register(self._command, selectors.EVENT_WRITE)
+        self._to_send += encode(message)
+
+    def receive(self, deadline: float, tick: Callable[[], None] | None) -> dict[str, Any]:
+        """Wait for the next message.
+
+        Parameters
+        ----------
+        deadline : float
+            `time.monotonic` value after which the wait ends.
+        tick : Callable or None
+            Called at least every 0.25 s; may raise to end the wait.
+
+        Raises
+        ------
+        ProcessGone
+            If the process died or broke the protocol.
+        TimeoutError
+            If the deadline passed.
+        """
+        eof_at: float | None = None
+        while True:
+            if tick is not None and time.monotonic() >= self._next_tick:
+                tick()
+                self._next_tick = time.monotonic() + TICK_S
+            if (message := self._next_message()) is not None:
+                return message
+            dead = self.exited()
+            now = time.monotonic()
+            wait = 0.0 if dead else max(0.0, min(TICK_S, deadline - now))
+            came = self._exchange(wait)
+            if came is None:
+                # The pipe is closed, which is what dying looks like from here; only a plugin
+                # that closes descriptors which are not its own goes on living after it.
+                eof_at = eof_at or time.monotonic()
+                if not dead and time.monotonic() - eof_at > 2.0:
+                    raise ProcessGone("closed the pipe to its host")
+            elif came:
+                continue
+            if dead:
+                raise ProcessGone(None)
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+
+    def _exchange(self, wait: float) -> bool | None:
+        """Write and read what the pipes take; return whether bytes came, None at their end."""
+        came: bool | None = False
+        for key, _ in self._selector.select(wait):
+            if key.fd == self._command:
+                self._write_some()
+            elif key.fd == self._output:
+                came = self._read_some()
+        if came is False and self._output not in self._selector.get_map():
+            return None
+        return came
+
+    def _write_some(self) -> None:
+        try:
+            written = os.write(self._command, self._to_send[:65536])
+        except BlockingIOError:
+            return
+        except OSError:
+            self._to_send.clear()  # nobody reads any more; its death is about to be seen
+        else:
+            del self._to_send[:written]
+        if not self._to_send:
+            self._selector.unregister(self._command)
+
+    def _read_some(self) -> bool | None:
+        try:
+            chunk = os.read(self._output, 65536)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            self._selector.unregister(self._output)
+            return None
+        self._received += chunk
+        return True
+
+    def _next_message(self) -> dict[str, Any] | None:
+        end = self._received.find(b"\n", self._scanned)
+        if end < 0:
+            self._scanned = len(self._received)
+            if self._scanned > MAX_LINE:
+                raise ProcessGone(f"sent a line of more than {MAX_LINE} bytes to its host")
+            return None
+        line = bytes(self._received[:end])
+        del self._received[: end + 1]
+        self._scanned = 0
+        try:
+            return decode(line)
+        except ValueError as error:
+            raise ProcessGone("wrote into the pipe to its host") from error
+
+    def forget_output(self) -> None:
+        """Drop the kept output, which belongs to what was done before."""
+        self._tail = b""
+
+    def last_output(self) -> str:
+        """Return the end of what the process wrote to its standard output and error."""
+        return printable(self._tail.decode("utf-8", "backslashreplace")).strip()
+
+    def _drain(self, fd: int) -> None:
+        """Read standard error for ever (a thread's work), so that it never fills up."""
+        while chunk := os.read(fd, 65536):
+            logger.debug("plugin process %d: %s", self.pid, _Tail(chunk))
+            self._tail = (self._tail + chunk)[-TAIL_BYTES:]
+        os.close(fd)
+
+    def close(self, grace_s: float = 2.0) -> None:
+        """Ask the process to end, wait a little, then end whatever is left."""
+        if self._ended:
+            return
+        self.send({"type": "close"})
+        deadline = time.monotonic() + grace_s
+        with contextlib.suppress(ProcessGone, TimeoutError):
+            while True:
+                self.receive(deadline, None)
+        self.end()
+
+    def end(self, reason: str | None = None) -> str:
+        """Kill the process and all that it started; return how it ended.
+
+        Parameters
+        ----------
+        reason : str or None
+            Why it is killed; None if it died by itself, then its status is described.
+        """
+        if self._ended:
+            return reason or "had ended already"
+        # The leader is not reaped yet, so its group's number cannot belong to anybody else.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._ended = True
+        try:
+            status: int | None = self._popen.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            status = None
+            logger.error(
+                "plugin process %d does not die of SIGKILL; it hangs in the kernel, probably on "
+                "a file system that does not answer",
+                self.pid,
+            )
+        kill_marked(self.token)
+        # The thread owns its end of the pipe and closes it when the last writer is gone.
+        self._drain_thread.join(timeout=1.0)
+        self._selector.close()
+        for fd in (self._command, self._output, self._pidfd):
+            if fd >= 0:
+                os.close(fd)
+        return reason or _how_it_ended(status)
+
+
+class _Tail:
+    """Output shown in a log line: only the end of it, and only if the line is written."""
+
+    def __init__(self, chunk: bytes) -> None:
+        self._chunk = chunk
+
+    def __str__(self) -> str:
+        return printable(self._chunk[-1024:].decode("utf-8", "backslashreplace")).strip()
+
+
+def kill_marked(token: str) -> None:
+    """Kill processes that carry a host's token, for those that left its process group."""
+    mark = f"{TOKEN_VARIABLE}={token}".encode("ascii")
+    for _ in range(50):
+        found = False
+        for entry in os.scandir("/proc"):
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                environ = Path(entry.path, "environ").read_bytes()
+            except OSError:
+                continue
+            if mark in environ.split(b"\0"):
+                found = True
+                with contextlib.suppress(OSError):
+                    os.kill(int(entry.name), signal.SIGKILL)
+        if not found:
+            return
+        # Dying takes a moment, and one that forked meanwhile has left another.
+        time.sleep(0.005)
+
+
+def _how_it_ended(status: int | None) -> str:
+    if status is None:
+        return "hangs in the kernel"
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = "an unnamed signal"
+    hint = ", perhaps for lack of memory" if -status == signal.SIGKILL else ""
+    return f"was killed by signal {-status} ({name}{hint})"
