@@ -1,0 +1,70 @@
+"""What is looked at before a file is given to a plugin. The first failure decides."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from buffer.exclusion import ExcludeList
+from buffer.models import File
+from ingest.statuses import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why a file is not given to the plugin."""
+
+    status: Status
+    message: str
+
+
+Check = Callable[[File, str], Objection | None]
+
+
+def checks(include: Sequence[str], exclude: Sequence[str]) -> list[Check]:
+    """Make the checks of one ingester, in their order.
+
+    Parameters
+    ----------
+    include : `~collections.abc.Sequence` [`str`]
+        Regular expressions; only files that match any are ingested. Empty: all.
+    exclude : `~collections.abc.Sequence` [`str`]
+        Regular expressions; files that match any are not.
+    """
+    wanted, unwanted = ExcludeList(include), ExcludeList(exclude)
+
+    def included(file: File, _: str) -> Objection | None:
+        if not len(wanted) or wanted.matches(file.path) is not None:
+            return None
+        return Objection(Status.IGNORED, "no pattern of ingester.include_list matches")
+
+    def not_excluded(file: File, _: str) -> Objection | None:
+        pattern = unwanted.matches(file.path)
+        if pattern is None:
+            return None
+        return Objection(Status.IGNORED, f"ingester.exclude_list has {pattern!r}")
+
+    return [included, not_excluded, _in_storage]
+
+
+def first_objection(checks: Sequence[Check], file: File, path: str) -> Objection | None:
+    """Run the checks on one file until one objects."""
+    for check in checks:
+        objection = check(file, path)
+        if objection is not None:
+            return objection
+    return None
+
+
+def _in_storage(_: File, path: str) -> Objection | None:
+    try:
+        state = os.lstat(path)
+    except OSError as error:
+        return Objection(Status.INVALID, f"it is not in storage: {error.strerror}")
+    if not stat.S_ISREG(state.st_mode):
+        return Objection(Status.INVALID, "storage has something else than a regular file there")
+    if state.st_size == 0:
+        return Objection(Status.INVALID, "it is empty")
+    return None

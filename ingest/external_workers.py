@@ -1,0 +1,39 @@
+"""Workers on any host, for ingesters that start none of their own."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Final
+
+from buffer.components import Heartbeat
+from buffer.models import ComponentKind
+from buffer.signals import StopSignals
+from buffer.workers import Workers
+from ingest.ingester import SHARED_QUEUE
+
+logger = logging.getLogger(__name__)
+
+#: Hosts that share a queue must agree on django-q2's timeouts, so that they cannot follow each
+#: ingester's. The plugin host's own deadline is what ends an attempt; this is the net below it.
+LONGEST_SESSION_S: Final = 24 * 3600.0
+
+
+def run_workers(count: int) -> None:
+    """Work for all ingesters until asked to stop.
+
+    Parameters
+    ----------
+    count : `int`
+        Number of workers on this host.
+    """
+    with (
+        StopSignals() as stop,
+        Heartbeat.begin(ComponentKind.WORKERS, socket.gethostname(), workers=count) as heartbeat,
+        Workers(SHARED_QUEUE, count, session_timeout_s=LONGEST_SESSION_S) as workers,
+    ):
+        logger.info("%d workers read the queue %s", count, SHARED_QUEUE)
+        while not stop.requested:
+            workers.check()
+            heartbeat.beat()
+            stop.wait(0.5)

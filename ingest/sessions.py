@@ -1,0 +1,72 @@
+"""What an ingester's worker does when it is woken: batches, for some seconds."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from typing import Final
+
+from django.db import close_old_connections
+
+from buffer import board
+from buffer.components import Heartbeat
+from buffer.models import ComponentKind
+from ingest.targets import Run
+from ingest.worker import TargetUnavailable, Worker
+
+logger = logging.getLogger(__name__)
+
+#: How long a session goes on before it returns to the queue, and how often it looks for work while
+#: there is none; seconds. A quiet system reacts at once, and holds no worker for ever.
+SESSION_S: Final = 10.0
+LOOK_EVERY_S: Final = 0.05
+#: Pause before a plugin that cannot be loaded is tried again; seconds.
+UNAVAILABLE_S: Final = 5.0
+#: Plugins kept loaded in one worker, which may serve several ingesters.
+_KEPT: Final = 3
+
+_workers: OrderedDict[int, Worker] = OrderedDict()
+
+
+def ingester_session(run_id: int) -> None:
+    """Work for one run of an ingester, for a bounded time (a django-q2 task).
+
+    Parameters
+    ----------
+    run_id : `int`
+        Id of the component row of the command that sent it.
+    """
+    close_old_connections()
+    worker = _worker(run_id)
+    until = time.monotonic() + SESSION_S
+    with Heartbeat.begin(ComponentKind.SESSION, worker.run.name, run=run_id) as heartbeat:
+        while not board.stopping() and time.monotonic() < until:
+            board.beat()
+            try:
+                done = worker.step()
+            except TargetUnavailable as error:
+                logger.warning("%s; trying again in %.0f s", error, UNAVAILABLE_S)
+                heartbeat.beat(message=str(error))
+                _rest(UNAVAILABLE_S)
+                continue
+            heartbeat.beat(message="")
+            if not done:
+                _rest(LOOK_EVERY_S)
+
+
+def _worker(run_id: int) -> Worker:
+    found = _workers.get(run_id)
+    if found is None:
+        found = Worker(Run.load(run_id), stopping=board.stopping, beat=board.beat)
+        _workers[run_id] = found
+        while len(_workers) > _KEPT:
+            _workers.popitem(last=False)[1].close()
+    _workers.move_to_end(run_id)
+    return found
+
+
+def _rest(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not board.stopping() and (left := end - time.monotonic()) > 0:
+        time.sleep(min(0.1, left))

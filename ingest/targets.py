@@ -1,0 +1,144 @@
+"""Ingesters as they are named in YAML files: their rows, and what their workers must know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.db.models import Max
+from django.utils import timezone
+
+from buffer.models import Component, Storage
+from buffer.problems import ConfigError
+from ingest import plugins, sqlviews
+from ingest.claims import Lane
+from ingest.config import IngesterFile, IngesterSection
+from ingest.models import FileEvent, Ingester
+from ingest.statuses import CLAIMABLE, Status
+
+
+def register(config: IngesterFile, storage: Storage) -> Ingester:
+    """Find an ingester by its name, or begin one, and record how it is started now.
+
+    Parameters
+    ----------
+    config : `IngesterFile`
+        The ingester's YAML file.
+    storage : `Storage`
+        The storage area that it reads.
+
+    Raises
+    ------
+    ConfigError
+        The name belongs to another plugin or another storage: a history must not be mixed.
+    """
+    plugin = config.ingester.plugin.name
+    ingester, _ = Ingester.objects.get_or_create(name=config.name, defaults={"storage": storage})
+    other = (
+        f"the storage '{ingester.storage}'"
+        if ingester.storage_id != storage.pk
+        else f"the plugin {ingester.plugin}"
+        if ingester.plugin not in ("", plugin)
+        else None
+    )
+    if other is not None:
+        raise ConfigError(
+            f"database.tablenames.event.table: the ingester '{config.name}' is known with {other},"
+            f" and this file says {plugin} and storage '{storage}'. Its history belongs to that"
+            " target: choose another event table name for this one"
+        )
+    now = timezone.now()
+    ingester.plugin = plugin
+    ingester.settings = _plain(config.ingester)
+    ingester.started_on = ingester.seen_on = now
+    ingester.save(update_fields=["plugin", "settings", "started_on", "seen_on"])
+    sqlviews.ensure(ingester)
+    return ingester
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of an ingester, as its workers know it.
+
+    Parameters
+    ----------
+    ingester_id : `int`
+        Whose files.
+    name : `str`
+        The ingester's name.
+    root : `str`
+        The storage area as it is mounted here.
+    section : `IngesterSection`
+        The ``ingester`` section of the YAML file.
+    first_event : `int`
+        Id of the newest event when the run began.
+    """
+
+    ingester_id: int
+    name: str
+    root: str
+    section: IngesterSection
+    first_event: int
+
+    def settings(self) -> dict[str, Any]:
+        """Write it down for the workers."""
+        return {
+            "ingester": self.ingester_id,
+            "name": self.name,
+            "root": self.root,
+            "section": _plain(self.section),
+            "first_event": self.first_event,
+        }
+
+    @classmethod
+    def load(cls, run_id: int) -> Run:
+        """Read what the command wrote down under its component's id."""
+        settings = Component.objects.get(pk=run_id).settings
+        return cls(
+            ingester_id=settings["ingester"],
+            name=settings["name"],
+            root=settings["root"],
+            section=IngesterSection.model_validate(settings["section"]),
+            first_event=settings["first_event"],
+        )
+
+    @classmethod
+    def begin(cls, ingester: Ingester, section: IngesterSection) -> Run:
+        """Begin a run now."""
+        newest = FileEvent.objects.aggregate(newest=Max("id"))["newest"] or 0
+        root = str(section.storage or Path(ingester.storage.root))
+        return cls(ingester.pk, ingester.name, root, section, newest)
+
+    @property
+    def plugin(self) -> str:
+        """Dotted path of the plugin's class."""
+        return plugins.resolve(self.section.plugin.name, django_settings.INGEST_PLUGINS)
+
+    def lanes(self) -> Sequence[Lane]:
+        """Give what this run claims, in the order in which it does.
+
+        What an operator asked for goes first; then what is due again, for it has waited longest.
+        """
+        wanted = [status for status in CLAIMABLE if status in self.section.file_status]
+        lanes = [Lane(status) for status in wanted if status == Status.RERUN]
+        # Files whose outcome is unknown: the plugin may be able to tell.
+        lanes.append(Lane(Status.UNKNOWN, due=True))
+        if self.section.retry is not None:
+            lanes.append(Lane(Status.FAILURE, due=True))
+        lanes += [Lane(status) for status in wanted if status == Status.UNTRIED]
+        # These are outcomes too: a run takes those that were there when it began, once.
+        lanes += [
+            Lane(status, before_event=self.first_event)
+            for status in wanted
+            if status not in (Status.RERUN, Status.UNTRIED)
+        ]
+        return lanes
+
+
+def _plain(section: IngesterSection) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(section.model_dump_json(by_alias=True))
+    return plain
