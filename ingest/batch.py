@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.utils import timezone
 
 from buffer.models import File
-from ingest import claims, transitions
+from ingest import claims
 from ingest.attempt import StopRequested, Verdict, VerdictKind, attempt
 from ingest.causes import cause_of
-from ingest.checks import first_objection
+from ingest.checks import Check, first_objection
 from ingest.claims import Claim, Claimed
-from ingest.plugin_host import HostDied, IngestRaised, PluginUnavailable
+from ingest.ledger import Ledger
+from ingest.plugin_host import HostDied, IngestRaised, PluginHost, PluginUnavailable
 from ingest.plugins.base import PluginConfigError
 from ingest.retries import next_attempt_on
 from ingest.statuses import Status
+from ingest.targets import Run
 from ingest.transitions import Step
-
-if TYPE_CHECKING:
-    from ingest.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-#: Outcomes are written at least this often while a batch is under way; seconds.
-FLUSH_EVERY_S: Final = 0.25
 #: How long a batch may go on after the operator asked to stop, and how long the target may then
 #: be asked what got in; seconds.
 STOP_GRACE_S: Final = 4.0
@@ -57,18 +55,35 @@ class Batch:
 
     Parameters
     ----------
-    worker : `Worker`
-        Who works on it.
     claim : `Claim`
-        What it holds.
+        What is held.
+    run : `Run`
+        How to work on it.
+    host : `PluginHost`
+        With the plugin loaded.
+    checks : `~collections.abc.Sequence` [`Check`]
+        What each file must pass first.
+    stopping : callable
+        Tells whether to give up what is not finished soon.
+    beat : callable
+        Called at least every quarter of a second.
     """
 
-    def __init__(self, worker: Worker, claim: Claim) -> None:
-        self._worker, self._claim = worker, claim
-        self._run, self._host = worker.run, worker.host
+    def __init__(
+        self,
+        claim: Claim,
+        run: Run,
+        host: PluginHost,
+        checks: Sequence[Check],
+        *,
+        stopping: Callable[[], bool],
+        beat: Callable[[], None],
+    ) -> None:
+        self._claim, self._run, self._host, self._checks = claim, run, host, checks
+        self._stopping, self._beat = stopping, beat
+        self._ledger = Ledger(claim)
         self._by_path: dict[str, Claimed] = {}
-        self._steps: list[Step] = []
-        self._flushed = self._renewed = time.monotonic()
+        self._renewed = time.monotonic()
         self._stop_at: float | None = None
 
     def work(self) -> None:
@@ -81,7 +96,11 @@ class Batch:
         wanted = list(self._claim.files)
         if self._is_question(wanted[0]):
             # Lanes are not mixed: all of this claim are.
-            wanted = self._ask(wanted, paths)
+            try:
+                wanted = self._ask(wanted, paths)
+            except (LeaseLost, StopRequested):
+                claims.drop(self._claim, [claimed.ingestion_id for claimed in wanted])
+                return
         self._begin(wanted, files, paths)
         try:
             verdicts = attempt(
@@ -99,7 +118,7 @@ class Batch:
             # The files it had not begun have been given back.
             logger.warning("plugin %s: %s", self._run.section.plugin.name, error)
         finally:
-            self._flush()
+            self._ledger.flush_all(stopping=self._stopping, beat=self._beat)
 
     def _is_question(self, claimed: Claimed) -> bool:
         """Tell whether a file was claimed to find out what became of it."""
@@ -114,12 +133,14 @@ class Batch:
         steps = []
         for claimed in wanted:
             path = paths[claimed]
-            objection = first_objection(self._worker.checks, files[claimed.file_id], path)
+            objection = first_objection(self._checks, files[claimed.file_id], path)
             if objection is None:
                 self._by_path[path] = claimed
-                step = self._step(claimed, Status.PENDING, claimed.status, claimed.attempts + 1)
+                step = self._ledger.step(
+                    claimed, Status.PENDING, claimed.status, claimed.attempts + 1
+                )
             else:
-                step = self._step(
+                step = self._ledger.step(
                     claimed,
                     objection.status,
                     claimed.status,
@@ -128,7 +149,7 @@ class Batch:
                     cause=cause_of(objection.message),
                 )
             steps.append(step)
-        began = {step.ingestion_id for step in self._apply(steps)}
+        began = {step.ingestion_id for step in self._ledger.apply(steps)}
         self._by_path = {
             path: claimed
             for path, claimed in self._by_path.items()
@@ -140,7 +161,7 @@ class Batch:
         try:
             there = self._present([paths[claimed] for claimed in doubtful])
         except _CannotTell as error:
-            self._apply([self._still_unknown(claimed, str(error)) for claimed in doubtful])
+            self._ledger.apply([self._still_unknown(claimed, str(error)) for claimed in doubtful])
             return []
         steps, again = [], []
         retry = self._run.section.retry
@@ -148,13 +169,15 @@ class Batch:
             if paths[claimed] in there:
                 note = "the outcome was unknown; the target has the file"
                 steps.append(
-                    self._step(claimed, Status.SUCCESS, Status.UNKNOWN, claimed.attempts, note=note)
+                    self._ledger.step(
+                        claimed, Status.SUCCESS, Status.UNKNOWN, claimed.attempts, note=note
+                    )
                 )
             elif next_attempt_on(retry, Status.UNKNOWN, claimed.attempts, transient=True):
                 again.append(claimed)
             else:
                 steps.append(self._still_unknown(claimed, "the target does not have the file"))
-        self._apply(steps)
+        self._ledger.apply(steps)
         return again
 
     def _present(self, paths: list[str]) -> set[str]:
@@ -169,7 +192,7 @@ class Batch:
             raise _CannotTell(f"the target could not be asked: {error}") from error
 
     def _still_unknown(self, claimed: Claimed, message: str) -> Step:
-        return self._step(
+        return self._ledger.step(
             claimed,
             Status.UNKNOWN,
             Status.UNKNOWN,
@@ -182,8 +205,8 @@ class Batch:
         """Note a verdict; it is written with others, soon."""
         claimed = self._by_path[verdict.path]
         if verdict.kind is VerdictKind.GIVE_BACK:
-            self._steps.append(
-                self._step(
+            self._ledger.add(
+                self._ledger.step(
                     claimed,
                     claimed.status,
                     Status.PENDING,
@@ -196,8 +219,8 @@ class Batch:
             status, attempts = _STATUS_OF[verdict.kind], claimed.attempts + 1
             succeeded = status == Status.SUCCESS
             seconds = timedelta(seconds=verdict.duration_s)
-            self._steps.append(
-                self._step(
+            self._ledger.add(
+                self._ledger.step(
                     claimed,
                     status,
                     Status.PENDING,
@@ -217,7 +240,6 @@ class Batch:
                     ),
                 )
             )
-        self._flush_if_due()
 
     def _due_again(self, claimed: Claimed) -> datetime | None:
         """Files that were claimed because they were due are due still."""
@@ -226,10 +248,10 @@ class Batch:
 
     def _tick(self) -> None:
         """Between two looks at the plugin: sign of life, outcomes, lease, stop."""
-        self._worker.beat()
-        self._flush_if_due()
+        self._beat()
+        self._ledger.flush_if_due()
         self._renew_if_due()
-        if not self._worker.stopping():
+        if not self._stopping():
             return
         now = time.monotonic()
         self._stop_at = self._stop_at or now + STOP_GRACE_S
@@ -244,47 +266,6 @@ class Batch:
             claims.renew(self._claim)
             self._renewed = time.monotonic()
         except (DatabaseError, InterfaceError) as error:
+            close_old_connections()
             if age > claims.LEASE_S - _MARGIN_S:
                 raise LeaseLost(f"the database did not renew it: {error}") from error
-
-    def _flush_if_due(self) -> None:
-        if self._steps and time.monotonic() - self._flushed >= FLUSH_EVERY_S:
-            try:
-                self._flush()
-            except (DatabaseError, InterfaceError) as error:
-                # They are kept and written when the database answers again, or lapse.
-                logger.warning("claim %s: outcomes not written yet: %s", self._claim.token, error)
-                self._flushed = time.monotonic()
-
-    def _flush(self) -> None:
-        if self._steps:
-            self._apply(self._steps)
-            self._steps = []
-        self._flushed = time.monotonic()
-
-    def _apply(self, steps: list[Step]) -> list[Step]:
-        done = transitions.apply(self._run.ingester_id, steps)
-        if len(done) < len(steps):
-            written = {step.ingestion_id for step in done}
-            lost = [str(s.file_id) for s in steps if s.ingestion_id not in written]
-            logger.warning(
-                "claim %s: lease lost, outcome discarded of files %s",
-                self._claim.token,
-                ", ".join(lost),
-            )
-        return done
-
-    def _step(
-        self, claimed: Claimed, status: Status, was: Status, attempts: int, **fields: Any
-    ) -> Step:
-        return Step(
-            ingestion_id=claimed.ingestion_id,
-            file_id=claimed.file_id,
-            was=was,
-            held=self._claim.token,
-            status=status,
-            attempts=attempts,
-            keep=status == Status.PENDING,
-            worker=self._worker.name,
-            **fields,
-        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from django.db.models import Max, Min
+from django.db.models import Min
 from django.utils import timezone
 
 from buffer.models import File
@@ -18,7 +18,7 @@ from ingest import transitions
 from ingest.models import Ingester, Ingestion
 from ingest.statuses import Status
 
-#: Ids looked at in one step.
+#: Files looked at in one step; ids in one sweep.
 SLICE: Final = 5000
 #: A take-in that is not complete after this long was broken off; the files after it do not wait.
 _PATIENCE: Final = timedelta(minutes=10)
@@ -45,21 +45,23 @@ class Opener:
         return File.objects.filter(id__gt=self._watermark).exists()
 
     def step(self) -> int:
-        """Open the next files, if there are any.
+        """Look at the next files, and open those that are to be.
 
         Returns
         -------
-        opened : `int`
-            How many. Zero, and `is_current`, when all are.
+        passed : `int`
+            How many were looked at; 0 when there are none, or the next one is being taken in.
         """
-        end = self._end()
-        if end <= self._watermark:
+        ids = self._next_ids()
+        if not ids:
             return 0
-        opened = self._open(self._watermark, end)
-        Ingester.objects.filter(pk=self._ingester.pk, watermark__lt=end).update(watermark=end)
-        self._watermark = end
-        self._older = max(self._older, end)
-        return opened
+        self._open(self._watermark, ids[-1])
+        Ingester.objects.filter(pk=self._ingester.pk, watermark__lt=ids[-1]).update(
+            watermark=ids[-1]
+        )
+        self._watermark = ids[-1]
+        self._older = max(self._older, ids[-1])
+        return len(ids)
 
     def sweep(self) -> int:
         """Look again through the newest ids and one slice of older ones."""
@@ -73,23 +75,19 @@ class Opener:
         self._older = begin
         return opened
 
-    def _end(self) -> int:
-        """Find how far the next step may go: below the lowest take-in that is under way."""
-        files = File.objects.all()
-        top = files.aggregate(top=Max("id"))["top"] or 0
-        if top <= self._watermark:
-            return self._watermark
-        end = min(top, self._watermark + SLICE)
+    def _next_ids(self) -> list[int]:
+        """Give the ids of the next files, up to the lowest take-in that is under way."""
+        above = File.objects.filter(id__gt=self._watermark)
+        ids = list(above.order_by("id").values_list("id", flat=True)[:SLICE])
         lowest = (
-            files.intents()
+            above.intents()
             .filter(
                 storage=self._ingester.storage_id,
-                id__gt=self._watermark,
                 added_on__gt=timezone.now() - _PATIENCE,
             )
             .aggregate(lowest=Min("id"))["lowest"]
         )
-        return end if lowest is None else min(end, lowest - 1)
+        return ids if lowest is None else [file_id for file_id in ids if file_id < lowest]
 
     def _open(self, after: int, upto: int) -> int:
         stored = File.objects.stored().filter(

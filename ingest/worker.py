@@ -32,15 +32,15 @@ class Worker:
 
     def __init__(self, run: Run, *, stopping: Callable[[], bool], beat: Callable[[], None]) -> None:
         self.run = run
-        self.stopping, self.beat = stopping, beat
-        self.name = worker_name()
+        self._stopping, self._beat = stopping, beat
+        self._name = worker_name()
         self._lanes = run.lanes()
-        self.checks = checks(run.section.include_list, run.section.exclude_list)
-        self.host = PluginHost(run.plugin, run.section.plugin.config)
+        self._checks = checks(run.section.include_list, run.section.exclude_list)
+        self._host = PluginHost(run.plugin, run.section.plugin.config)
 
     def close(self) -> None:
         """End the plugin host."""
-        self.host.close()
+        self._host.close()
 
     def step(self) -> int:
         """Claim one batch and work on it.
@@ -61,19 +61,21 @@ class Worker:
             return 0
         self._start_host()
         claim = claims.claim(
-            self.run.ingester_id, self._lanes, self.run.section.batch_size, self.name
+            self.run.ingester_id, self._lanes, self.run.section.batch_size, self._name
         )
         if claim is None:
             return 0
-        Batch(self, claim).work()
+        Batch(
+            claim, self.run, self._host, self._checks, stopping=self._stopping, beat=self._beat
+        ).work()
         return len(claim.files)
 
     def _start_host(self) -> None:
         """Load the plugin before anything is claimed, so that no file pays for its failure."""
-        if self.host.alive:
+        if self._host.alive:
             return
         try:
-            self.host.start(self.beat)
+            self._host.start(self._beat)
         except (PluginConfigError, PluginUnavailable) as error:
             raise TargetUnavailable(
                 f"plugin {self.run.section.plugin.name} cannot be loaded: {error}"

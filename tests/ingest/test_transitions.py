@@ -72,7 +72,7 @@ def test_apply_changes_row_and_history_together(ingester: Ingester, make_file: M
                 user="anna",
                 note="new calibration",
                 cause="c",
-                message="it's \"quoted\" \n",
+                message='it\'s "quoted" \n',
                 next_attempt_on=due,
                 duration=1.5,
                 version="v1",
@@ -86,7 +86,7 @@ def test_apply_changes_row_and_history_together(ingester: Ingester, make_file: M
     assert event == FileEvent.objects.latest("id")
     assert (event.status, event.user, event.note) == (Status.RERUN, "anna", "new calibration")
     assert (event.err_message, event.duration, event.ingest_ver) == (
-        "it's \"quoted\" \n",
+        'it\'s "quoted" \n',
         1.5,
         "v1",
     )
@@ -135,6 +135,4 @@ def test_one_claim_has_one_outcome(ingester: Ingester, make_file: MakeFile) -> N
     for status in (Status.PENDING, Status.SUCCESS):
         FileEvent.objects.create(file=file, ingester=ingester, status=status, claim=token)
     with pytest.raises(IntegrityError), transaction.atomic():
-        FileEvent.objects.create(
-            file=file, ingester=ingester, status=Status.FAILURE, claim=token
-        )
+        FileEvent.objects.create(file=file, ingester=ingester, status=Status.FAILURE, claim=token)

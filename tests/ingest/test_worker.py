@@ -1,0 +1,261 @@
+"""A worker, with a real plugin host: claim, check, attempt, outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+from django.utils import timezone
+from pytest_django import Settings
+
+from buffer.models import File
+from ingest import claims, transitions
+from ingest.config import IngesterSection
+from ingest.models import FileEvent, Ingester, Ingestion
+from ingest.statuses import Status
+from ingest.targets import Run
+from ingest.transitions import Step
+from ingest.worker import TargetUnavailable, Worker
+
+pytestmark = pytest.mark.django_db
+
+MakeFile = Callable[..., File]
+MakeWorker = Callable[..., Worker]
+PLUGINS = "tests.ingest.worker_plugins"
+
+
+@pytest.fixture
+def make_worker(ingester: Ingester, settings: Settings) -> Iterator[MakeWorker]:
+    """Make a worker for a plugin of the tests', with keys of the ingester section."""
+    workers: list[Worker] = []
+    stop = {"now": False}
+
+    def make(
+        plugin: str = "NullIngest", config: dict[str, Any] | None = None, **keys: Any
+    ) -> Worker:
+        name = plugin if plugin == "NullIngest" else f"{PLUGINS}.{plugin}"
+        settings.INGEST_PLUGINS = [name]
+        section = IngesterSection.model_validate(
+            {"plugin": {"name": name, "config": config or {}}, **keys}
+        )
+        run = Run.begin(ingester, section)
+        worker = Worker(run, stopping=lambda: stop["now"], beat=lambda: None)
+        workers.append(worker)
+        return worker
+
+    make.stop = stop  # type: ignore[attr-defined]
+    yield make
+    for worker in workers:
+        worker.close()
+
+
+@pytest.fixture
+def wait_for_me(ingester: Ingester, make_file: MakeFile) -> Callable[..., list[File]]:
+    """Make stored files that wait to be tried."""
+
+    def make(*contents: bytes) -> list[File]:
+        files = [make_file(content=content) for content in contents]
+        transitions.create(ingester.pk, [file.pk for file in files], Status.UNTRIED)
+        return files
+
+    return make
+
+
+def history(file: File) -> list[str]:
+    return list(FileEvent.objects.filter(file=file).order_by("id").values_list("status", flat=True))
+
+
+def past() -> datetime:
+    """Give a moment that is past by every clock."""
+    return timezone.now() - timedelta(seconds=1)
+
+
+def drain(worker: Worker) -> int:
+    total = 0
+    while done := worker.step():
+        total += done
+    return total
+
+
+def test_nothing_to_do_loads_no_plugin(make_worker: MakeWorker) -> None:
+    worker = make_worker("CannotLoad")
+    assert worker.step() == 0
+
+
+def test_the_way_of_a_file(make_worker: MakeWorker, wait_for_me: Any) -> None:
+    files = wait_for_me(b"1", b"2", b"3")
+    assert drain(make_worker(batch_size=2)) == 3
+    for file in files:
+        assert history(file) == ["UNTRIED", "PENDING", "SUCCESS"]
+        row = Ingestion.objects.select_related("last_event").get(file=file)
+        assert (row.status, row.attempts, row.claim) == (Status.SUCCESS, 1, None)
+        assert row.last_event.status == Status.SUCCESS
+        assert row.last_event.ingest_ver
+        assert row.last_event.duration is not None
+
+
+def test_checks_make_no_attempt(make_worker: MakeWorker, wait_for_me: Any) -> None:
+    good, ignored, empty = wait_for_me(b"1", b"2", b"")
+    drain(make_worker(exclude_list=[ignored.filename]))
+    assert history(good)[-1] == "SUCCESS"
+    assert history(ignored) == ["UNTRIED", "IGNORED"]
+    assert history(empty) == ["UNTRIED", "INVALID"]
+    row = Ingestion.objects.get(file=empty)
+    assert (row.attempts, row.claim) == (0, None)
+    assert row.last_event.err_message == "it is empty"
+
+
+def test_each_file_gets_its_own_outcome(make_worker: MakeWorker, wait_for_me: Any) -> None:
+    good, bad, known = wait_for_me(b"good", b"bad", b"known")
+    drain(make_worker("ByContent"))
+    assert history(good)[-1] == "SUCCESS"
+    event = FileEvent.objects.filter(file=bad).latest("id")
+    assert (event.status, event.cause) == (Status.FAILURE, "<path> is bad")
+    assert event.err_message.startswith("/")
+    noted = FileEvent.objects.filter(file=known).latest("id")
+    assert (noted.status, noted.note, noted.err_message) == (
+        Status.SUCCESS,
+        "already ingested",
+        "",
+    )
+
+
+def test_a_file_that_kills_is_unknown_alone(make_worker: MakeWorker, wait_for_me: Any) -> None:
+    first, evil, last = wait_for_me(b"good", b"kill", b"good")
+    drain(make_worker("ByContent"))
+    assert history(first) == ["UNTRIED", "PENDING", "SUCCESS"]
+    assert history(evil) == ["UNTRIED", "PENDING", "UNKNOWN"]
+    assert history(last) == ["UNTRIED", "PENDING", "UNTRIED", "PENDING", "SUCCESS"]
+    assert Ingestion.objects.get(file=last).attempts == 1, "the first was given back"
+    assert "SIGKILL" in FileEvent.objects.filter(file=evil).latest("id").err_message
+
+
+def test_a_plugin_that_cannot_load_charges_nobody(
+    make_worker: MakeWorker, wait_for_me: Any
+) -> None:
+    (file,) = wait_for_me(b"1")
+    with pytest.raises(TargetUnavailable, match="target is down"):
+        make_worker("CannotLoad").step()
+    assert history(file) == ["UNTRIED"]
+    assert not claims.anything_held(Ingester.objects.get().pk)
+
+
+def test_transient_failures_are_due_again(make_worker: MakeWorker, wait_for_me: Any) -> None:
+    (file,) = wait_for_me(b"transient")
+    worker = make_worker("ByContent", retry={"max_attempts": 2, "backoff": 30})
+    assert drain(worker) == 1
+    row = Ingestion.objects.get(file=file)
+    assert row.status == Status.FAILURE
+    assert row.next_attempt_on is not None
+    Ingestion.objects.update(next_attempt_on=past())
+    assert drain(worker) == 1
+    row.refresh_from_db()
+    assert (row.attempts, row.next_attempt_on) == (2, None), "no third attempt"
+    assert history(file) == ["UNTRIED", "PENDING", "FAILURE", "PENDING", "FAILURE"]
+
+
+def test_permanent_failures_are_not(make_worker: MakeWorker, wait_for_me: Any) -> None:
+    (file,) = wait_for_me(b"bad")
+    drain(make_worker("ByContent", retry={}))
+    assert Ingestion.objects.get(file=file).next_attempt_on is None
+
+
+def lost(ingester: Ingester, file: File) -> None:
+    """Leave a file as a worker that died in an attempt leaves it."""
+    claim = claims.claim(ingester.pk, [claims.Lane(Status.UNTRIED)], 1, "dead")
+    assert claim is not None
+    (held,) = claim.files
+    assert held.file_id == file.pk
+    pending = Step(
+        held.ingestion_id, file.pk, Status.UNTRIED, claim.token, Status.PENDING, 1, keep=True
+    )
+    transitions.apply(ingester.pk, [pending])
+    Ingestion.objects.filter(claim__isnull=False).update(lease_until=past())
+    claims.sweep(ingester.pk, "sweeper")
+
+
+def test_the_target_tells_what_became_of_a_lost_attempt(
+    ingester: Ingester, make_worker: MakeWorker, wait_for_me: Any
+) -> None:
+    (there,) = wait_for_me(b"good")
+    lost(ingester, there)
+    (absent,) = wait_for_me(b"absent")
+    lost(ingester, absent)
+    drain(make_worker("CanTell"))
+    assert history(there) == ["UNTRIED", "PENDING", "UNKNOWN", "SUCCESS"]
+    assert history(absent) == ["UNTRIED", "PENDING", "UNKNOWN", "UNKNOWN"]
+    assert "does not have" in Ingestion.objects.get(file=absent).last_event.err_message
+
+
+def test_what_the_target_does_not_have_is_tried_again_if_retries_are_on(
+    ingester: Ingester, make_worker: MakeWorker, wait_for_me: Any
+) -> None:
+    (absent,) = wait_for_me(b"absent")
+    lost(ingester, absent)
+    drain(make_worker("CanTell", retry={}))
+    assert history(absent) == ["UNTRIED", "PENDING", "UNKNOWN", "PENDING", "SUCCESS"]
+    assert Ingestion.objects.get(file=absent).attempts == 2
+
+
+def test_a_plugin_that_cannot_tell_leaves_it_to_the_operator(
+    ingester: Ingester, make_worker: MakeWorker, wait_for_me: Any
+) -> None:
+    (file,) = wait_for_me(b"good")
+    lost(ingester, file)
+    drain(make_worker("ByContent"))
+    row = Ingestion.objects.get(file=file)
+    assert (row.status, row.next_attempt_on) == (Status.UNKNOWN, None)
+    assert "rerun the file" in row.last_event.err_message
+
+
+def test_stopping_ends_a_long_attempt(
+    make_worker: MakeWorker, wait_for_me: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order: the file under way is in doubt, those after it were never begun."""
+    monkeypatch.setattr("ingest.batch.STOP_GRACE_S", 0.2)
+    slow, after = wait_for_me(b"slow", b"good")
+    worker = make_worker("ByContent")
+    make_worker.stop["now"] = True  # type: ignore[attr-defined]
+    assert worker.step() == 2
+    assert history(slow) == ["UNTRIED", "PENDING", "UNKNOWN"]
+    assert history(after) == ["UNTRIED", "PENDING", "UNTRIED"]
+    assert not claims.anything_held(Ingester.objects.get().pk)
+
+
+def test_a_lost_lease_discards_the_outcome(
+    ingester: Ingester, make_worker: MakeWorker, wait_for_me: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    (file,) = wait_for_me(b"good")
+    worker = make_worker("ByContent")
+    original = worker._host.ingest
+
+    def robbed(*args: Any, **kwargs: Any) -> Any:
+        Ingestion.objects.update(lease_until=past())
+        claims.sweep(ingester.pk, "sweeper")
+        return original(*args, **kwargs)
+
+    worker._host.ingest = robbed  # type: ignore[method-assign]
+    worker.step()
+    assert history(file) == ["UNTRIED", "PENDING", "UNKNOWN"]
+    assert "lease lost" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_outcomes_wait_for_the_database(
+    make_worker: MakeWorker, wait_for_me: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file,) = wait_for_me(b"good")
+    failures = [OperationalError("the server is gone")]
+    real = transitions.apply
+
+    def sometimes(ingester_id: int, steps: Any, **kwargs: Any) -> Any:
+        if steps and steps[0].status == Status.SUCCESS and failures:
+            raise failures.pop()
+        return real(ingester_id, steps, **kwargs)
+
+    monkeypatch.setattr(transitions, "apply", sometimes)
+    drain(make_worker())
+    assert history(file) == ["UNTRIED", "PENDING", "SUCCESS"]

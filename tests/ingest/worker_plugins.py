@@ -1,0 +1,64 @@
+"""Plugins whose behaviour is written in the files that they are given."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ingest.plugins.base import Outcome, Plugin
+
+
+class ByContent(Plugin):
+    """Does what the content of a file says."""
+
+    in_order = True
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Need nothing."""
+
+    def version(self) -> str:
+        """Name a version."""
+        return "by content 1"
+
+    def ingest(self, paths: Sequence[str]) -> Iterator[Outcome]:
+        """Yield what each file asks for."""
+        for path in paths:
+            what = Path(path).read_bytes()
+            if what == b"kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif what == b"slow":
+                time.sleep(60)
+            elif what == b"bad":
+                yield Outcome.failure(path, f"{path} is bad")
+            elif what == b"transient":
+                yield Outcome.failure(path, "not now", transient=True)
+            else:
+                yield Outcome.success(path, "already ingested" if what == b"known" else "")
+
+
+class CanTell(ByContent):
+    """Can also tell which files are there: all but those whose content is ``absent``."""
+
+    def contains(self, paths: Sequence[str]) -> list[str]:
+        """Look into the files."""
+        return [path for path in paths if Path(path).read_bytes() != b"absent"]
+
+
+class CannotLoad(Plugin):
+    """Has a target that is never there."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Fail."""
+        raise ConnectionError("the target is down")
+
+    def version(self) -> str:
+        """Never called."""
+        return ""
+
+    def ingest(self, paths: Sequence[str]) -> Iterator[Outcome]:
+        """Never called."""
+        raise AssertionError
