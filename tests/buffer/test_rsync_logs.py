@@ -14,21 +14,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from buffer import rsync_logs
+from buffer import rsync_reader
 from buffer.names import why_bad
-from buffer.rsync_logs import (
-    BadLine,
-    LogEntry,
-    LogPart,
-    RsyncLog,
-    done_offset,
-    find_logs,
-    is_done,
-    mark_done,
-    parse_line,
-    read_log,
-    read_parts,
-)
+from buffer.rsync_lines import BadLine, LogEntry, parse_line
+from buffer.rsync_logs import RsyncLog, done_offset, find_logs, is_done, mark_done
+from buffer.rsync_reader import LogPart, read_log, read_parts
 from tests.conftest import unavailable
 
 PREFIX = b"2024/01/01 12:00:00 [123] "
@@ -894,6 +884,6 @@ def test_rsync_with_any_names(
 
 
 def test_a_part_covers_at_most_max_lines(tmp_path: Path) -> None:
-    log = make_log(tmp_path, (NEW + b"a\n") * (rsync_logs.MAX_LINES + 1))
+    log = make_log(tmp_path, (NEW + b"a\n") * (rsync_reader.MAX_LINES + 1))
     part = read_log(log)
-    assert (part.end_line, part.more) == (rsync_logs.MAX_LINES, True)
+    assert (part.end_line, part.more) == (rsync_reader.MAX_LINES, True)
