@@ -9,6 +9,7 @@ table that one names.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,18 @@ from buffer.models import Storage
 
 logger = logging.getLogger(__name__)
 
+#: Two components that start together make their views one after the other.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('endpoint buffer manager: views'))"
+
+# PostgreSQL lets such simple views be written through; SQLite never does.
+_READ_ONLY = """
+CREATE OR REPLACE FUNCTION buffer_view_is_read_only() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    RAISE EXCEPTION '% of % is not possible: it is a record of what happened',
+        TG_OP, TG_TABLE_NAME USING ERRCODE = 'read_only_sql_transaction';
+END
+$body$"""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -29,18 +42,55 @@ class View:
     ----------
     name : `str`
         Its name, as in the YAML file.
-    select : `str`
-        The query behind it. Must name `table`, by which we tell our views from others'.
     table : `str`
         The table of ours that it shows.
+    columns : `str`
+        What it selects.
+    owner : `tuple` [`str`, `int`]
+        The column and the id that tell whose rows it shows.
+    also : `str`, optional
+        A further condition.
     extras : `list` [`str`], optional
         Statements to run after it was made (triggers).
     """
 
     name: str
-    select: str
     table: str
+    columns: str
+    owner: tuple[str, int]
+    also: str = ""
     extras: list[str] = field(default_factory=list)
+
+    @property
+    def select(self) -> str:
+        """The query behind it."""
+        column, value = self.owner
+        return f"SELECT {self.columns} FROM {self.table} WHERE {column} = {value}{self.also}"
+
+    def is_shown_by(self, definition: str) -> bool:
+        """Tell whether a view's text, as the database gives it, is that of this view."""
+        column, value = self.owner
+        return (
+            self.table in definition
+            and re.search(rf"\b{column} = {value}\b", definition) is not None
+        )
+
+
+def read_only(name: str, operations: str) -> list[str]:
+    """Statements that keep a view of PostgreSQL from being written through.
+
+    Parameters
+    ----------
+    name : `str`
+        Name of the view.
+    operations : `str`
+        ``INSERT OR UPDATE OR DELETE``, or some of them.
+    """
+    return [
+        _READ_ONLY,
+        f'CREATE TRIGGER "{name}_read_only" INSTEAD OF {operations} ON "{name}"'
+        " FOR EACH ROW EXECUTE FUNCTION buffer_view_is_read_only()",
+    ]
 
 
 def ensure(view: View, using: str = "default") -> bool:
@@ -54,25 +104,31 @@ def ensure(view: View, using: str = "default") -> bool:
     """
     connection = connections[using]
     try:
-        found = _definition(connection, view.name)
-        if found is None:
-            with transaction.atomic(using=using), connection.cursor() as cursor:
-                cursor.execute(f'CREATE VIEW "{view.name}" AS {view.select}')
-                for statement in view.extras:
-                    cursor.execute(statement)
-            return True
+        with transaction.atomic(using=using), connection.cursor() as cursor:
+            found = _definition(connection, view.name)
+            if found is None or (view.table in found and not view.is_shown_by(found)):
+                if connection.vendor == "postgresql":
+                    cursor.execute(_LOCK)
+                    found = _definition(connection, view.name)
+                # A view of ours that shows nobody's rows any more, after a `manage.py flush`.
+                if found is not None and not view.is_shown_by(found) and view.table in found:
+                    cursor.execute(f'DROP VIEW "{view.name}"')
+                    found = None
+                if found is None:
+                    cursor.execute(f'CREATE VIEW "{view.name}" AS {view.select}')
+                    for statement in view.extras:
+                        cursor.execute(statement)
+                    return True
     except DatabaseError as error:
-        # Two components that start together: the other one made it.
-        if view.table in (_definition(connection, view.name) or ""):
-            return True
         logger.warning(
             "cannot make the view %s, so there is no SQL access by that name (everything else"
-            " works): %s. Grant this database user CREATE on the schema.",
+            " works): %s. Grant this database user CREATE on the schema, or choose another name"
+            " under database.tablenames.",
             view.name,
             str(error).strip(),
         )
         return False
-    if view.table in found:
+    if view.is_shown_by(found):
         return True
     logger.warning(
         "the name %s in the database belongs to a table or view that is not ours, so there is no"
@@ -84,11 +140,19 @@ def ensure(view: View, using: str = "default") -> bool:
 
 
 def drop(name: str, table: str, using: str = "default") -> None:
-    """Drop a view of ours, and nothing else of that name."""
+    """Drop the views of ours of that name, in whatever schema, and nothing else of that name."""
     connection = connections[using]
-    if table in (_definition(connection, name) or ""):
-        with connection.cursor() as cursor:
-            cursor.execute(f'DROP VIEW "{name}"')
+    for shown in _ours(connection, name, table):
+        try:
+            with transaction.atomic(using=using), connection.cursor() as cursor:
+                cursor.execute(f"DROP VIEW {shown}")
+        except DatabaseError as error:
+            logger.warning(
+                "cannot drop the view %s before the migration: %s. If the migration fails because"
+                " of it, drop it by hand; it is made again afterwards.",
+                shown,
+                str(error).strip(),
+            )
 
 
 def existing(connection: BaseDatabaseWrapper, table: str) -> bool:
@@ -97,21 +161,23 @@ def existing(connection: BaseDatabaseWrapper, table: str) -> bool:
         return table in connection.introspection.table_names(cursor)
 
 
-def storage_view(storage: Storage) -> View:
+def storage_view(storage: Storage, using: str = "default") -> View:
     """Give the view of one storage's files, with the columns of the quickstart's table."""
+    postgres = connections[using].vendor == "postgresql"
     return View(
         name=storage.name,
         table="buffer_file",
-        select=(
-            "SELECT id, relpath, filename, checksum, size_bytes, added_on FROM buffer_file"
-            f" WHERE storage_id = {storage.pk} AND stored_on IS NOT NULL"
-        ),
+        columns="id, relpath, filename, checksum, size_bytes, added_on",
+        owner=("storage_id", storage.pk),
+        also=" AND stored_on IS NOT NULL",
+        extras=read_only(storage.name, "INSERT OR UPDATE OR DELETE") if postgres else [],
     )
 
 
-def before_migrate(using: str, **_: Any) -> None:
+def before_migrate(using: str, plan: Any = None, **_: Any) -> None:
     """Drop the views of storages (signal handler)."""
-    if existing(connections[using], "buffer_storage"):
+    # With nothing to migrate they stay, and so do the rights that were granted on them.
+    if plan != [] and existing(connections[using], "buffer_storage"):
         for name in names("buffer_storage", using):
             drop(name, "buffer_file", using)
 
@@ -120,7 +186,7 @@ def after_migrate(using: str, **_: Any) -> None:
     """Make the views of storages again (signal handler)."""
     if existing(connections[using], "buffer_storage"):
         for storage in Storage.objects.using(using).order_by("id"):
-            ensure(storage_view(storage), using)
+            ensure(storage_view(storage, using), using)
 
 
 def names(table: str, using: str) -> Iterable[str]:
@@ -134,9 +200,11 @@ def _definition(connection: BaseDatabaseWrapper, name: str) -> str | None:
     """Text of a view; '' for a table of that name, None if there is nothing."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
+            # Only where the view would be made: other schemas may have their own of that name.
             cursor.execute(
                 "SELECT CASE WHEN relkind = 'v' THEN pg_get_viewdef(oid) ELSE '' END"
-                " FROM pg_class WHERE oid = to_regclass(quote_ident(%s))",
+                " FROM pg_class WHERE relname = %s AND relnamespace ="
+                " (SELECT oid FROM pg_namespace WHERE nspname = current_schema())",
                 [name],
             )
         else:
@@ -147,3 +215,19 @@ def _definition(connection: BaseDatabaseWrapper, name: str) -> str | None:
             )
         row = cursor.fetchone()
     return None if row is None else str(row[0] or "")
+
+
+def _ours(connection: BaseDatabaseWrapper, name: str, table: str) -> list[str]:
+    """Quoted names of the views of that name over that table of ours."""
+    if connection.vendor != "postgresql":
+        return [f'"{name}"'] if table in (_definition(connection, name) or "") else []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT format('%%I.%%I', n.nspname, c.relname)"
+            " FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid"
+            " JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid = to_regclass(%s)"
+            " AND c.relkind = 'v' AND c.relname = %s",
+            [table, name],
+        )
+        return [row[0] for row in cursor.fetchall()]

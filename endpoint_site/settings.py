@@ -81,7 +81,6 @@ USE_TZ = True
 USE_I18N = False
 
 STATIC_URL = "static/"
-STATIC_ROOT = DATA_DIR / "static"
 # The admin is styled with DEBUG off and without a collectstatic step that could be forgotten.
 WHITENOISE_USE_FINDERS = True
 

@@ -18,8 +18,12 @@ _ONLY_RERUN = "only events with status RERUN can be inserted; the ingester recor
 _NO_FILE = "no file with this files_id is stored in the storage area that this ingester reads"
 _CLAIMED = "this file is being ingested right now; ask again when the attempt is over"
 
+_NO_TIME = "start_time must be a time such as CURRENT_TIMESTAMP, or be left out"
+
+# The tables are found whatever the search path of whoever inserts.
 _POSTGRES_FUNCTION = f"""
-CREATE OR REPLACE FUNCTION ingest_rerun_by_sql() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION ingest_rerun_by_sql() RETURNS trigger LANGUAGE plpgsql
+SET search_path FROM CURRENT AS $body$
 DECLARE
     target bigint := TG_ARGV[0]::bigint;
     held uuid;
@@ -27,6 +31,9 @@ DECLARE
 BEGIN
     IF NEW.status IS DISTINCT FROM 'RERUN' THEN
         RAISE EXCEPTION '{_ONLY_RERUN}';
+    END IF;
+    IF NEW.start_time NOT BETWEEN '0001-01-02 00:00+00' AND '9999-12-30 00:00+00' THEN
+        RAISE EXCEPTION '{_NO_TIME}';
     END IF;
     PERFORM 1 FROM buffer_file f JOIN ingest_ingester g ON g.storage_id = f.storage_id
         WHERE g.id = target AND f.id = NEW.files_id AND f.stored_on IS NOT NULL;
@@ -60,6 +67,9 @@ $body$"""
 _SQLITE_TRIGGER = """
 CREATE TRIGGER "{name}_insert" INSTEAD OF INSERT ON "{name}" BEGIN
     SELECT RAISE(ABORT, '{only_rerun}') WHERE NEW.status IS NOT 'RERUN';
+    SELECT RAISE(ABORT, '{no_time}') WHERE NEW.start_time IS NOT NULL AND (
+        NEW.start_time NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'
+        OR COALESCE(strftime('%Y', NEW.start_time) NOT BETWEEN '0001' AND '9999', 1));
     SELECT RAISE(ABORT, '{no_file}') WHERE NOT EXISTS (
         SELECT 1 FROM buffer_file f JOIN ingest_ingester g ON g.storage_id = f.storage_id
         WHERE g.id = {target} AND f.id = NEW.files_id AND f.stored_on IS NOT NULL);
@@ -99,6 +109,7 @@ def ingester_view(ingester: Ingester, vendor: str) -> sqlviews.View:
             _POSTGRES_FUNCTION,
             f'CREATE TRIGGER "{name}_insert" INSTEAD OF INSERT ON "{name}"'
             f" FOR EACH ROW EXECUTE FUNCTION ingest_rerun_by_sql('{target}')",
+            *sqlviews.read_only(name, "UPDATE OR DELETE"),
         ]
     else:
         extras = [
@@ -106,6 +117,7 @@ def ingester_view(ingester: Ingester, vendor: str) -> sqlviews.View:
                 name=name,
                 target=target,
                 only_rerun=_ONLY_RERUN,
+                no_time=_NO_TIME,
                 no_file=_NO_FILE,
                 claimed=_CLAIMED,
             )
@@ -113,10 +125,8 @@ def ingester_view(ingester: Ingester, vendor: str) -> sqlviews.View:
     return sqlviews.View(
         name=name,
         table="ingest_fileevent",
-        select=(
-            "SELECT id, ingest_ver, start_time, duration, err_message, status,"
-            f" file_id AS files_id FROM ingest_fileevent WHERE ingester_id = {target}"
-        ),
+        columns=("id, ingest_ver, start_time, duration, err_message, status, file_id AS files_id"),
+        owner=("ingester_id", target),
         extras=extras,
     )
 
@@ -126,9 +136,9 @@ def ensure(ingester: Ingester) -> bool:
     return sqlviews.ensure(ingester_view(ingester, connections["default"].vendor))
 
 
-def before_migrate(using: str, **_: Any) -> None:
-    """Drop the views of ingesters (signal handler)."""
-    if sqlviews.existing(connections[using], "ingest_ingester"):
+def before_migrate(using: str, plan: Any = None, **_: Any) -> None:
+    """Drop the views of ingesters (signal handler); see `buffer.sqlviews.before_migrate`."""
+    if plan != [] and sqlviews.existing(connections[using], "ingest_ingester"):
         for name in sqlviews.names("ingest_ingester", using):
             sqlviews.drop(name, "ingest_fileevent", using)
 

@@ -1,0 +1,269 @@
+"""Asking for another attempt: RERUN for one file or for a million, by whoever may.
+
+What is being worked on right now is left alone and counted: its outcome is not known yet.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from django.db import transaction
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, TextField, Value, When
+from django.db.models.functions import Concat
+
+from buffer.models import File
+from ingest import transitions
+from ingest.globs import is_pattern, path_regex
+from ingest.models import FileEvent, Ingester, Ingestion
+from ingest.statuses import Status
+
+BATCH_SIZE: Final = 500
+#: A row that changes under us is looked at again this often.
+_TRIES: Final = 3
+_USER_CHARS: Final = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a request.
+
+    Parameters
+    ----------
+    asked : `int`
+        Files that will be tried again, and have an event that says so.
+    claimed : `int`
+        Files left alone because a worker holds them now.
+    already : `int`
+        Files that waited for another attempt before; nothing was written.
+    unfit : `int`
+        Files that this ingester cannot try: not stored yet, or stored elsewhere.
+    """
+
+    asked: int = 0
+    claimed: int = 0
+    already: int = 0
+    unfit: int = 0
+
+    def __add__(self, other: Result) -> Result:
+        return Result(
+            self.asked + other.asked,
+            self.claimed + other.claimed,
+            self.already + other.already,
+            self.unfit + other.unfit,
+        )
+
+    def sentence(self) -> str:
+        """Say it in words."""
+        parts = [f"{_files(self.asked)} will be tried again"]
+        if self.claimed:
+            parts.append(
+                f"{_files(self.claimed)} refused because a worker holds them now"
+                " (ask again when the attempt is over)"
+            )
+        if self.already:
+            parts.append(f"{_files(self.already)} waited for that already")
+        if self.unfit:
+            parts.append(f"{_files(self.unfit)} not in the storage that this ingester reads")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which files of an ingester are meant. Empty fields do not restrict.
+
+    Parameters
+    ----------
+    ingester : `Ingester`
+        Where.
+    statuses : collection of `Status`, optional
+        Current statuses.
+    path : `str`, optional
+        A path below the storage root, a directory, or a pattern (see `ingest.globs`).
+    since, until : `~datetime.datetime`, optional
+        When they got their status.
+    error : `str`, optional
+        Text within the cause or the message of the last event; case does not matter.
+    file_ids, ingestion_ids, event_ids : collection of `int`, optional
+        These, as far as the rest applies to them.
+    """
+
+    ingester: Ingester
+    statuses: Collection[Status] = ()
+    path: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    error: str = ""
+    file_ids: Collection[int] | None = None
+    ingestion_ids: Collection[int] | None = None
+    event_ids: Collection[int] | None = None
+
+    def is_everything(self) -> bool:
+        """Tell whether nothing restricts it."""
+        ids = (self.file_ids, self.ingestion_ids, self.event_ids)
+        others = (self.statuses, self.path, self.since, self.until, self.error)
+        return not any(others) and all(some is None for some in ids)
+
+    def ingestions(self) -> QuerySet[Ingestion]:
+        """Give the ingestions that are meant."""
+        rows = Ingestion.objects.filter(ingester=self.ingester)
+        if self.statuses:
+            rows = rows.filter(status__in=self.statuses)
+        if self.path:
+            rows = rows.filter(file__in=files_below(self.path, self.ingester.storage_id))
+        if self.since is not None:
+            rows = rows.filter(changed_on__gte=self.since)
+        if self.until is not None:
+            rows = rows.filter(changed_on__lte=self.until)
+        if self.error:
+            rows = rows.filter(
+                Q(cause__icontains=self.error) | Q(last_event__err_message__icontains=self.error)
+            )
+        if self.file_ids is not None:
+            rows = rows.filter(file_id__in=self.file_ids)
+        if self.ingestion_ids is not None:
+            rows = rows.filter(pk__in=self.ingestion_ids)
+        if self.event_ids is not None:
+            rows = of_events(FileEvent.objects.filter(pk__in=self.event_ids), rows)
+        return rows
+
+
+def files_below(path: str, storage_id: int) -> QuerySet[File]:
+    """Give the files of a storage that a path, a directory or a pattern names."""
+    files = File.objects.filter(storage_id=storage_id)
+    if is_pattern(path):
+        whole = Case(
+            When(relpath="", then=F("filename")),
+            default=Concat("relpath", Value("/"), "filename", output_field=TextField()),
+        )
+        return files.alias(whole=whole).filter(whole__regex=path_regex(path))
+    directory, _, name = path.rpartition("/")
+    return files.filter(
+        Q(relpath=directory, filename=name) | Q(relpath=path) | Q(relpath__regex=path_regex(path))
+    )
+
+
+def of_events(
+    events: QuerySet[FileEvent], rows: QuerySet[Ingestion] | None = None
+) -> QuerySet[Ingestion]:
+    """Give the ingestions that some events belong to, each once."""
+    rows = Ingestion.objects.all() if rows is None else rows
+    events = events.order_by()
+    return rows.filter(
+        Exists(events.filter(file=OuterRef("file"), ingester=OuterRef("ingester"))),
+        # Says nothing new, but lets the database begin with the events when they are few.
+        file__in=events.values("file"),
+    )
+
+
+def rerun(rows: QuerySet[Ingestion] | Iterable[int], *, user: str, note: str = "") -> Result:
+    """Ask for another attempt of files that are known at their ingester.
+
+    Parameters
+    ----------
+    rows : `~django.db.models.QuerySet` [`Ingestion`] or iterable of `int`
+        The ingestions, or their ids. Those that match now; others that match later are not meant.
+    user : `str`
+        Who asks.
+    note : `str`, optional
+        Why.
+
+    Returns
+    -------
+    result : `Result`
+        How many will be tried again, and how many not.
+    """
+    ids = rows.order_by().values_list("pk", flat=True) if isinstance(rows, QuerySet) else rows
+    result = Result()
+    for batch in _batches(ids):
+        result += _rerun_batch(batch, user[:_USER_CHARS], note)
+    return result
+
+
+def rerun_files(
+    files: QuerySet[File] | Iterable[int], ingester: Ingester, *, user: str, note: str = ""
+) -> Result:
+    """Ask for another attempt of files at one ingester, known there or not.
+
+    Parameters
+    ----------
+    files : `~django.db.models.QuerySet` [`File`] or iterable of `int`
+        The files, or their ids.
+    ingester : `Ingester`
+        Where.
+    user : `str`
+        Who asks.
+    note : `str`, optional
+        Why.
+
+    Returns
+    -------
+    result : `Result`
+        How many will be tried again, and how many not.
+    """
+    ids = files.order_by().values_list("pk", flat=True) if isinstance(files, QuerySet) else files
+    result = Result()
+    for batch in _batches(ids):
+        fit = list(
+            File.objects.stored()
+            .filter(storage=ingester.storage_id, pk__in=batch)
+            .values_list("pk", flat=True)
+        )
+        # Together, or a worker could take a file that was never opened before it is RERUN.
+        with transaction.atomic():
+            transitions.create(ingester.pk, fit, Status.UNTRIED, user=user[:_USER_CHARS])
+            known = Ingestion.objects.filter(ingester=ingester, file__in=fit)
+            result += rerun(known, user=user, note=note)
+        result += Result(unfit=len(batch) - len(fit))
+    return result
+
+
+def _rerun_batch(ids: Sequence[int], user: str, note: str) -> Result:
+    asked = claimed = already = 0
+    left: Sequence[int] = ids
+    for _ in range(_TRIES):
+        steps: dict[int, list[transitions.Step]] = defaultdict(list)
+        rows = Ingestion.objects.filter(pk__in=left).order_by("pk")
+        for row in rows.only("file_id", "ingester_id", "status", "claim"):
+            if row.status == Status.RERUN:
+                already += 1
+            elif row.claim is not None:
+                claimed += 1
+            else:
+                steps[row.ingester_id].append(_step(row, user, note))
+        left = []
+        for ingester_id, wanted in steps.items():
+            done = {step.ingestion_id for step in transitions.apply(ingester_id, wanted)}
+            asked += len(done)
+            left += [s.ingestion_id for s in wanted if s.ingestion_id not in done]
+        if not left:
+            break
+    # What is left changed again and again while we looked: somebody is at work on it.
+    return Result(asked, claimed + len(left), already)
+
+
+def _step(row: Ingestion, user: str, note: str) -> transitions.Step:
+    return transitions.Step(
+        ingestion_id=row.pk,
+        file_id=row.file_id,
+        was=Status(row.status),
+        held=None,
+        status=Status.RERUN,
+        attempts=0,
+        user=user,
+        note=note,
+    )
+
+
+def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
+    """Cut ids into batches; all of them are read first, so that what is meant stays the same."""
+    everything = sorted(set(ids))
+    for at in range(0, len(everything), BATCH_SIZE):
+        yield everything[at : at + BATCH_SIZE]
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
