@@ -1,0 +1,274 @@
+"""Admin pages of what became of files at their targets. Nothing there can be edited."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import django_q.admin  # noqa: F401  (registers its pages, which are taken off below)
+from django.contrib import admin
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+from django_q.models import Failure, OrmQ, Schedule, Success
+
+from buffer import shown
+from buffer.admin import FileAdmin, as_text
+from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, Since, badge, preformatted
+from buffer.admin_search import matching_ids
+from buffer.models import File
+from buffer.names import escape
+from ingest.admin_rerun import EventRerunAdmin, FileRerunAdmin, IngestionRerunAdmin
+from ingest.models import FileEvent, Ingester, Ingestion
+from ingest.statuses import Status
+
+#: Events on a file's own page; a link leads to all.
+TIMELINE: int = 50
+
+# Whoever may add a schedule can call any function; the queue holds wake-ups only, and results are
+# not kept, so that there is nothing to see either.
+for _model in (Schedule, Success, Failure, OrmQ):
+    if admin.site.is_registered(_model):
+        admin.site.unregister(_model)
+
+
+def timeline(events: QuerySet[FileEvent], **filters: int) -> SafeString:
+    """Show the newest events of a file, with a link to all of them."""
+    rows = list(events.select_related("ingester").order_by("-id")[: TIMELINE + 1])
+    link = reverse("admin:ingest_fileevent_changelist") + "?" + urlencode(filters)
+    context = {"events": rows[:TIMELINE], "more": len(rows) > TIMELINE, "link": link}
+    return SafeString(render_to_string("admin/ingest/timeline.html", context))
+
+
+@admin.register(Ingester)
+class IngesterAdmin(ReadOnlyAdmin):
+    """Targets."""
+
+    list_display = ("name", "plugin", "storage", "started_on", "seen_on", "created_on")
+    list_filter = ("storage",)
+    list_select_related = ("storage",)
+    search_fields = ("name", "plugin")
+    ordering = ("name",)
+    fields = ("name", "plugin", "storage", "created_on", "started_on", "seen_on", "watermark",
+              "shown_settings")  # fmt: skip
+    readonly_fields = fields
+
+    @admin.display(description="settings as last started")
+    def shown_settings(self, row: Ingester) -> SafeString | str:
+        """The configuration, without its secrets."""
+        return preformatted(as_text(row.settings))
+
+
+class Held(admin.SimpleListFilter):
+    """Whether a worker holds it."""
+
+    title = "claim"
+    parameter_name = "held"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Give the choices."""
+        return [("yes", "Held by a worker"), ("retry", "To be tried again by itself")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Ingestion]) -> QuerySet[Ingestion]:
+        """Leave out the others."""
+        match self.value():
+            case "yes":
+                return queryset.filter(claim__isnull=False)
+            case "retry":
+                return queryset.filter(next_attempt_on__isnull=False)
+            case _:
+                return queryset
+
+
+class ChangedSince(Since):
+    """Ingestions that changed in the last hours or days."""
+
+    title = "changed"
+    field = "changed_on"
+    by_id = False
+
+
+class StartedSince(Since):
+    """Events of the last hours or days."""
+
+    title = "time"
+    field = "start_time"
+
+
+class OfFilesAdmin(BigTableAdmin):
+    """Pages of rows that belong to a file each."""
+
+    list_display_links = ("id", "place")
+    list_select_related = ("file", "ingester")
+    search_fields = ("file__filename",)
+    search_help_text = "Name of the file or its beginning, directory, path, checksum or file id"
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search by what has an index, not anywhere within."""
+        term = search_term.strip()
+        return (queryset.filter(matching_ids(term)) if term else queryset), False
+
+    @admin.display(description="file")
+    def place(self, row: Ingestion | FileEvent) -> str:
+        """Path below the storage root."""
+        return escape(row.file.path)
+
+    @admin.display(description="status")
+    def status_badge(self, row: Ingestion | FileEvent) -> SafeString:
+        """Where it stands, or stood."""
+        return badge(row.status)
+
+    @admin.display(description="cause")
+    def shown_cause(self, row: Ingestion | FileEvent) -> str:
+        """The message without paths and numbers."""
+        return shown.message(row.cause)
+
+
+@admin.register(Ingestion)
+class IngestionAdmin(IngestionRerunAdmin, OfFilesAdmin):
+    """The present: one row for each file at each ingester."""
+
+    list_display = ("id", "place", "ingester", "status_badge", "cause_link", "attempts",
+                    "changed_on", "next_attempt_on", "held")  # fmt: skip
+    list_filter = ("ingester", "status", Held, ChangedSince)
+    fields = ("id", "file", "ingester", "status_badge", "shown_cause", "attempts", "changed_on",
+              "next_attempt_on", "claim", "lease_until", "last_message", "history")  # fmt: skip
+    readonly_fields = fields
+
+    @admin.display(description="cause")
+    def cause_link(self, row: Ingestion) -> SafeString | str:
+        """The cause, which leads to all files that failed of it here."""
+        if not row.cause:
+            return ""
+        query: dict[str, str | int] = {
+            "ingester__id__exact": row.ingester_id,
+            "status__exact": row.status,
+            "cause": row.cause,
+        }
+        return format_html('<a href="?{}">{}</a>', urlencode(query), shown.message(row.cause))
+
+    @admin.display(description="held by a worker", boolean=True)
+    def held(self, row: Ingestion) -> bool | None:
+        """Whether a worker holds it now."""
+        return True if row.claim is not None else None
+
+    @admin.display(description="last message")
+    def last_message(self, row: Ingestion) -> SafeString | str:
+        """Message of its last event."""
+        event = row.last_event
+        return preformatted(event.err_message) if event is not None else "-"
+
+    @admin.display(description="events")
+    def history(self, row: Ingestion) -> SafeString:
+        """Its events, newest first."""
+        events = FileEvent.objects.filter(file=row.file_id, ingester=row.ingester_id)
+        return timeline(events, file__id__exact=row.file_id, ingester__id__exact=row.ingester_id)
+
+
+@admin.register(FileEvent)
+class FileEventAdmin(EventRerunAdmin, OfFilesAdmin):
+    """The past."""
+
+    list_display = ("id", "place", "ingester", "status_badge", "start_time", "duration",
+                    "shown_cause", "ingest_ver", "who")  # fmt: skip
+    list_filter = ("ingester", "status", StartedSince)
+    fields = ("id", "file", "ingester", "status_badge", "start_time", "duration", "message",
+              "shown_cause", "ingest_ver", "worker", "user", "shown_note", "claim")  # fmt: skip
+    readonly_fields = fields
+
+    @admin.display(description="by")
+    def who(self, row: FileEvent) -> str:
+        """The user or the worker that caused it."""
+        return row.user or row.worker
+
+    @admin.display(description="message")
+    def message(self, row: FileEvent) -> SafeString | str:
+        """What was said of it, as it was written."""
+        return preformatted(row.err_message)
+
+    @admin.display(description="note")
+    def shown_note(self, row: FileEvent) -> SafeString | str:
+        """What the user wrote."""
+        return preformatted(row.note)
+
+
+class AtIngesters(admin.SimpleListFilter):
+    """The status of files at any ingester."""
+
+    title = "status at an ingester"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Give the choices."""
+        return [(status.value, status.value) for status in Status]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[File]) -> QuerySet[File]:
+        """Leave out the others."""
+        if self.value() in Status.values:
+            rows = Ingestion.objects.filter(status=self.value())
+            return queryset.filter(pk__in=rows.values("file"))
+        return queryset
+
+
+class FileWithHistoryAdmin(FileRerunAdmin, FileAdmin):
+    """Files, with their status at each ingester and their events."""
+
+    list_display = (*FileAdmin.list_display, "at_ingesters")
+    list_filter = (*FileAdmin.list_filter, AtIngesters)
+    readonly_fields: ClassVar[Any] = (*FileAdmin.readonly_fields, "at_ingesters", "history")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[File]:
+        """Fetch all statuses of a page's files at once."""
+        rows = Ingestion.objects.select_related("ingester").order_by("ingester__name")
+        return super().get_queryset(request).prefetch_related(Prefetch("ingestion_set", rows))
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Leave out the statuses for users who may not see them."""
+        if self._may_see(request, "ingestion"):
+            return self.list_display
+        return FileAdmin.list_display
+
+    def get_fields(self, request: HttpRequest, obj: File | None = None) -> Any:
+        """Leave out the statuses and the events for users who may not see them."""
+        fields = list(FileAdmin.fields)
+        if self._may_see(request, "ingestion"):
+            fields.append("at_ingesters")
+        if self._may_see(request, "fileevent"):
+            fields.append("history")
+        return fields
+
+    @admin.display(description="at ingesters")
+    def at_ingesters(self, row: File) -> SafeString | str:
+        """Its status at each ingester."""
+        return format_html_join(
+            SafeString("<br>"),
+            '<a href="{}">{}</a> {}',
+            (
+                (
+                    reverse("admin:ingest_ingestion_change", args=[state.pk]),
+                    state.ingester.name,
+                    badge(state.status),
+                )
+                for state in row.ingestion_set.all()
+            ),
+        )
+
+    @admin.display(description="events")
+    def history(self, row: File) -> SafeString:
+        """Its events at all ingesters, newest first."""
+        return timeline(FileEvent.objects.filter(file=row.pk), file__id__exact=row.pk)
+
+    def _may_see(self, request: HttpRequest, model: str) -> bool:
+        return bool(
+            request.user.has_perm(f"ingest.view_{model}")
+            or request.user.has_perm(f"ingest.change_{model}")
+        )
+
+
+admin.site.unregister(File)
+admin.site.register(File, FileWithHistoryAdmin)

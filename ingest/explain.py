@@ -1,0 +1,295 @@
+"""Why a file is where it is: found, refused, stored, and what each ingester does next."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from django.db.models import Q
+
+from buffer import shown
+from buffer.models import File, Refusal, Storage
+from buffer.names import escape
+from buffer.shown import is_text, unescape
+from ingest import explain_buffers
+from ingest.explain_buffers import BufferFacts, Finder
+from ingest.models import Ingester, Ingestion
+from ingest.next_steps import next_step
+
+_SOME: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class IngesterFacts:
+    """Where the file stands at one ingester. `status` is empty if it is not known there."""
+
+    ingester: str
+    status: str
+    since: datetime | None
+    attempts: int
+    cause: str
+    message: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A file that has a row."""
+
+    id: int
+    storage: str
+    path: str
+    on_disk: str
+    size_bytes: int
+    checksum: str
+    added_on: datetime
+    stored_on: datetime | None
+    stage: str
+    ingesters: list[IngesterFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalFacts:
+    """A time that the finder would not take it in."""
+
+    reason: str
+    detail: str
+    source: str
+    path: str
+    first_seen: datetime
+    last_seen: datetime
+    times_seen: int
+    open: bool
+    resolved: str
+    file_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that is known of a path.
+
+    Parameters
+    ----------
+    path : `str`
+        As it was asked for, escaped.
+    verdict : `str`
+        The answer in one sentence.
+    files, refusals, buffers : `list`
+        Rows of that path or, without a directory, of that name; refusals of it, newest first;
+        what the known buffers hold there.
+    """
+
+    path: str
+    verdict: str
+    files: list[FileFacts] = field(default_factory=list)
+    refusals: list[RefusalFacts] = field(default_factory=list)
+    buffers: list[BufferFacts] = field(default_factory=list)
+
+
+def explain(path: str) -> Explanation:
+    """Say why a file is where it is.
+
+    Parameters
+    ----------
+    path : `str`
+        Absolute, or relative to a storage area or a buffer, or a bare name. Names may be escaped
+        as the program shows them.
+    """
+    finders = explain_buffers.known_finders()
+    storages = list(Storage.objects.order_by("name"))
+    roots = [storage.root for storage in storages] + [finder.root for finder in finders]
+    below = {root: _below(root, path) for root in roots}
+    files = _files(path, storages, below)
+    refusals = _refusals(path, finders, below)
+    known_places = {(file.storage_id, file.path): file.stored_on is not None for file in files}
+    standing = {(row.source, row.path) for row in refusals if row.resolved_on is None}
+    buffers = [
+        explain_buffers.look(
+            finder,
+            relative,
+            stored=known_places.get((finder.storage_id, relative)),
+            refused=(str(finder.section.source), escape(relative)) in standing,
+        )
+        for finder in finders
+        for relative in _likeliest(finder, below[finder.root])
+    ]
+    facts = [_file_facts(file) for file in files]
+    refusal_facts = [_refusal_facts(row) for row in refusals]
+    return Explanation(
+        path=escape(path),
+        verdict=_verdict(facts, refusal_facts, buffers, known=bool(roots)),
+        files=facts,
+        refusals=refusal_facts,
+        buffers=buffers,
+    )
+
+
+def _likeliest(finder: Finder, relatives: list[str]) -> list[str]:
+    """Of several readings of a path, take what is there, else what was typed."""
+    there = [rel for rel in relatives if os.path.lexists(os.path.join(finder.root, rel))]
+    return (there or relatives)[:1]
+
+
+def _below(root: str, path: str) -> list[str]:
+    """Give what a path may mean below a root: nothing if it is elsewhere."""
+    found = []
+    for spelled in dict.fromkeys((path, unescape(path))):
+        # As typed, and with the links on the way to it resolved, but not the file itself.
+        head, name = os.path.split(os.path.abspath(spelled))
+        real = os.path.join(os.path.realpath(head), name)
+        for whole in (os.path.abspath(spelled), real):
+            for top in (root, os.path.realpath(root)):
+                if whole.startswith(top.rstrip("/") + "/"):
+                    found.append(os.path.relpath(whole, top))
+        if not os.path.isabs(spelled):
+            relative = os.path.normpath(spelled)
+            if relative != "." and not relative.startswith("../") and relative != "..":
+                found.append(relative)
+    return list(dict.fromkeys(found))
+
+
+def _files(path: str, storages: Sequence[Storage], below: dict[str, list[str]]) -> list[File]:
+    places = Q()
+    for storage in storages:
+        # A buffer's files go to the same place below the storage, so its paths are tried as well.
+        for relative in dict.fromkeys(rel for found in below.values() for rel in found):
+            if not is_text(relative):
+                continue
+            directory, _, name = relative.rpartition("/")
+            places |= Q(storage=storage, relpath=directory, filename=name)
+    if "/" not in path:
+        places |= Q(filename__in=[name for name in {path, unescape(path)} if is_text(name)])
+    if not places:
+        return []
+    files = File.objects.filter(places).select_related("storage").order_by("-id")
+    return list(files[:_SOME])
+
+
+def _refusals(path: str, finders: Sequence[Finder], below: dict[str, list[str]]) -> list[Refusal]:
+    places = Q()
+    for finder in finders:
+        escaped = [escape(relative) for relative in below[finder.root]]
+        if escaped:
+            places |= Q(source=str(finder.section.source), path__in=escaped)
+    if not os.path.isabs(path):
+        # Finders that have not run for a week are forgotten; their refusals are not.
+        places |= Q(path__in=[text for text in {path, escape(path)} if is_text(text)])
+    if not places:
+        return []
+    return list(Refusal.objects.filter(places).order_by("-last_seen")[:_SOME])
+
+
+def _file_facts(file: File) -> FileFacts:
+    storage = file.storage
+    known = {
+        row.ingester_id: row
+        for row in Ingestion.objects.filter(file=file).select_related("last_event")
+    }
+    return FileFacts(
+        id=file.pk,
+        storage=storage.name,
+        path=escape(file.path_below(storage.root)),
+        on_disk=_on_disk(file),
+        size_bytes=file.size_bytes,
+        checksum=f"{file.checksum_algorithm}:{file.checksum}",
+        added_on=file.added_on,
+        stored_on=file.stored_on,
+        stage=_stage(file),
+        ingesters=[
+            _ingester_facts(ingester, known.get(ingester.pk), file)
+            for ingester in Ingester.objects.filter(storage=storage).order_by("name")
+        ],
+    )
+
+
+def _on_disk(file: File) -> str:
+    try:
+        stat = os.lstat(file.path_below(file.storage.root))
+    except FileNotFoundError:
+        if not os.path.isdir(file.storage.root):
+            return "this host does not see the storage area"
+        return "missing"
+    except OSError as error:
+        return f"cannot be looked at: {error.strerror}"
+    if stat.st_size != file.size_bytes:
+        return f"there, but with {stat.st_size} bytes"
+    return "there"
+
+
+def _stage(file: File) -> str:
+    if file.stored_on is None:
+        return "its take-in was begun and is not complete; the finder finishes it"
+    if file.source is not None:
+        return f"stored; its arrival in {escape(file.source)} is yet to be released"
+    return "stored"
+
+
+def _ingester_facts(ingester: Ingester, row: Ingestion | None, file: File) -> IngesterFacts:
+    step = next_step(ingester, row, file)
+    if row is None:
+        return IngesterFacts(ingester.name, "", None, 0, "", "", step)
+    event = row.last_event
+    return IngesterFacts(
+        ingester=ingester.name,
+        status=row.status,
+        since=row.changed_on,
+        attempts=row.attempts,
+        cause=shown.message(row.cause),
+        message=shown.message(event.err_message) if event else "",
+        next=step,
+    )
+
+
+def _refusal_facts(row: Refusal) -> RefusalFacts:
+    resolved = ""
+    if row.resolved_on is not None:
+        by = f" by {row.resolved_by}" if row.resolved_by else ""
+        resolved = f"{row.resolved_how or 'resolved'}{by}"
+    return RefusalFacts(
+        reason=row.reason,
+        detail=row.detail,
+        source=escape(row.source),
+        path=row.path,
+        first_seen=row.first_seen,
+        last_seen=row.last_seen,
+        times_seen=row.times_seen,
+        open=row.resolved_on is None,
+        resolved=resolved,
+        file_id=row.file_id,
+    )
+
+
+def _verdict(
+    files: list[FileFacts],
+    refusals: list[RefusalFacts],
+    buffers: list[BufferFacts],
+    *,
+    known: bool,
+) -> str:
+    standing = next((row for row in refusals if row.open), None)
+    there = next((row for row in buffers if row.exists), None)
+    if files:
+        file = files[0]
+        where = ", ".join(
+            f"{row.ingester}: {row.status or 'not opened yet'}" for row in file.ingesters
+        )
+        text = f"Tracked as file {file.id} ({file.stage}). {where or 'No ingester reads it'}."
+        if file.stored_on is not None and file.on_disk == "missing":
+            text += " Its bytes are MISSING from storage."
+        if standing is not None:
+            text += f" An arrival of this name is refused: {standing.reason}."
+        return text
+    if standing is not None:
+        return f"Refused: {standing.reason}, {standing.detail}."
+    if there is not None:
+        return f"In the buffer {there.source}, not taken in: {there.conclusion}."
+    if refusals:
+        return f"Not tracked. Refused before: {refusals[0].reason}; {refusals[0].resolved}."
+    if buffers:
+        return "Never seen, and not in a known buffer."
+    if not known:
+        return "Never seen: no finder and no storage area is known yet."
+    return "Never seen, and not below a known buffer or storage area."

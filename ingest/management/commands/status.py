@@ -1,0 +1,125 @@
+"""``manage.py status``: what waits, runs and failed."""
+
+from __future__ import annotations
+
+import io
+import json as jsonlib
+import shutil
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from buffer import database
+from buffer.commands import configuration_errors
+from ingest.overview import Overview, overview
+from ingest.statuses import NEEDS_A_PERSON, Status
+
+
+class Command(BaseCommand):
+    """``manage.py status``."""
+
+    help = "Show what waits, runs and failed at every ingester, and who is at work."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the form of the answer."""
+        parser.add_argument("--json", action="store_true", help="print JSON for a script")
+
+    def handle(self, *, json: bool, **options: Any) -> None:
+        """Print it; exits with status 2 if the database cannot be used."""
+        with configuration_errors():
+            database.require_migrated()
+        state = overview()
+        if json:
+            self.stdout.write(jsonlib.dumps(state.as_json(), cls=DjangoJSONEncoder, indent=2))
+            return
+        # As wide as it needs to be where there is no edge: in a pipe.
+        terminal = self.stdout.isatty()
+        page = io.StringIO()
+        console = Console(
+            file=page,
+            force_terminal=terminal,
+            width=shutil.get_terminal_size().columns if terminal else 200,
+            highlight=False,
+        )
+        for table in _tables(state):
+            console.print(table)
+        for line in _lines(state):
+            console.print(Text(line))
+        self.stdout.write(page.getvalue())
+
+
+def _tables(state: Overview) -> list[Table]:
+    ingesters = Table(title="Ingesters", title_justify="left")
+    for name in ("ingester", "plugin", "live"):
+        ingesters.add_column(name)
+    shown = [s for s in Status if s not in (Status.UNTRIED, Status.RERUN, Status.PENDING)]
+    for name in ("waiting", "held", "retrying", *(status.value for status in shown)):
+        ingesters.add_column(name, justify="right")
+    ingesters.add_column("oldest waiting")
+    for one in state.ingesters:
+        numbers = [(one.waiting, ""), (one.held, ""), (one.retries, "")]
+        numbers += [(one.counts.get(s, 0), "red" if s in NEEDS_A_PERSON else "") for s in shown]
+        ingesters.add_row(
+            Text(one.name),
+            Text(one.plugin or "never started"),
+            Text("yes") if one.live else Text("no", "red" if one.waiting else ""),
+            *(Text(str(number), style if number else "dim") for number, style in numbers),
+            Text(_ago(one.oldest_waiting, state.at)),
+        )
+    tables = [ingesters]
+    if state.components:
+        components = Table(title="Components", title_justify="left")
+        for name in ("component", "works for", "host", "pid", "last heard of", "message"):
+            components.add_column(name)
+        for row in state.components:
+            seen = _ago(row.seen_on, state.at)
+            components.add_row(
+                Text(row.kind),
+                Text(row.subject),
+                Text(row.host),
+                str(row.pid),
+                Text(seen) if row.live else Text(f"{seen}: SILENT", "red"),
+                Text(row.message),
+            )
+        tables.append(components)
+    if state.refusals:
+        refusals = Table(title="Open refusals", title_justify="left")
+        refusals.add_column("reason")
+        refusals.add_column("files", justify="right")
+        refusals.add_column("oldest")
+        for refusal in state.refusals:
+            refusals.add_row(
+                refusal.reason, str(refusal.count), Text(_ago(refusal.oldest, state.at))
+            )
+        tables.append(refusals)
+    return tables
+
+
+def _lines(state: Overview) -> list[str]:
+    lines = []
+    if not state.ingesters:
+        lines.append("No ingester is known yet: start one with manage.py runingester.")
+    if not state.components:
+        lines.append("No component is running.")
+    if not state.refusals:
+        lines.append("No open refusals.")
+    if state.intents:
+        lines.append(f"{state.intents} files are being taken in.")
+    for one in state.ingesters:
+        lines += [f"{one.name}: {message}" for message in one.messages]
+    return lines
+
+
+def _ago(moment: datetime | None, now: datetime) -> str:
+    if moment is None:
+        return ""
+    seconds = max(0, int((now - moment).total_seconds()))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"

@@ -1,0 +1,219 @@
+"""What waits, runs and failed: the state of everything on one page.
+
+A few queries, whatever there is: one groups the ingestions, the others are small.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Exists, Min, OuterRef
+from django.utils import timezone
+
+from buffer import shown
+from buffer.components import SILENT_AFTER_S
+from buffer.models import Component, ComponentKind, File, Refusal
+from buffer.names import escape
+from ingest.models import Ingester, Ingestion
+from ingest.statuses import DEFAULT_WANTED, NEEDS_A_PERSON, Status
+
+
+@dataclass(frozen=True, slots=True)
+class IngesterState:
+    """One ingester's files.
+
+    Parameters
+    ----------
+    id, name, storage, plugin : `int`, `str`
+        Which one. `plugin` is empty until it was first started.
+    counts : `dict` [`str`, `int`]
+        Files by status, those with none left out.
+    unopened : `int`
+        Stored files that it has not opened yet; they wait too.
+    held : `int`
+        Files that workers hold now.
+    retries : `int`
+        Files that will be tried again, or asked about, by themselves.
+    oldest_waiting : `~datetime.datetime` or `None`
+        Since when the oldest file waits for its attempt.
+    live : `bool`
+        Whether a process works for it.
+    messages : `list` [`str`]
+        What its processes wait for.
+    """
+
+    id: int
+    name: str
+    storage: str
+    plugin: str
+    counts: dict[str, int]
+    unopened: int
+    held: int
+    retries: int
+    oldest_waiting: datetime | None
+    live: bool
+    messages: list[str]
+
+    @property
+    def waiting(self) -> int:
+        """Files that wait for an attempt."""
+        return self.unopened + sum(self.counts.get(status, 0) for status in DEFAULT_WANTED)
+
+    @property
+    def failed(self) -> int:
+        """Files that may need a person."""
+        return sum(self.counts.get(status, 0) for status in NEEDS_A_PERSON)
+
+    @property
+    def by_status(self) -> list[tuple[Status, int]]:
+        """Files of every status, in the order in which statuses are declared."""
+        return [(status, self.counts.get(status, 0)) for status in Status]
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentState:
+    """One process that is at work, or was until it fell silent without having stopped."""
+
+    id: int
+    kind: str
+    subject: str
+    host: str
+    pid: int
+    live: bool
+    seen_on: datetime
+    started_on: datetime
+    message: str
+    counters: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalState:
+    """Standing refusals of one reason."""
+
+    reason: str
+    count: int
+    oldest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The state of everything.
+
+    Parameters
+    ----------
+    at : `~datetime.datetime`
+        When this was.
+    ingesters, components, refusals : `list`
+        By name; live and silent ones; by reason.
+    intents : `int`
+        Files that are being taken in.
+    """
+
+    at: datetime
+    ingesters: list[IngesterState] = field(default_factory=list)
+    components: list[ComponentState] = field(default_factory=list)
+    refusals: list[RefusalState] = field(default_factory=list)
+    intents: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it as plain types; times stay `~datetime.datetime`."""
+        plain = asdict(self)
+        for as_plain, state in zip(plain["ingesters"], self.ingesters, strict=True):
+            as_plain |= {"waiting": state.waiting, "failed": state.failed}
+        return plain
+
+
+def overview() -> Overview:
+    """Look at everything."""
+    now = timezone.now()
+    components = list(
+        Component.objects.filter(stopped_on__isnull=True)
+        # Silent for days: forgotten, unless it is all that is known of a killed process.
+        .filter(seen_on__gte=now - timedelta(days=1))
+        .defer("settings")
+        .order_by("kind", "subject", "id")
+    )
+    alive_since = now - timedelta(seconds=SILENT_AFTER_S)
+    return Overview(
+        at=now,
+        ingesters=_ingesters([row for row in components if row.seen_on >= alive_since]),
+        components=[
+            ComponentState(
+                row.pk,
+                row.kind,
+                escape(row.subject),
+                row.host,
+                row.pid,
+                row.seen_on >= alive_since,
+                row.seen_on,
+                row.started_on,
+                shown.message(row.message),
+                row.counters,
+            )
+            for row in components
+            # Sessions come and go; a silent one is a matter of its ingester's leases.
+            if row.kind != ComponentKind.SESSION
+        ],
+        refusals=[
+            RefusalState(reason, count, oldest)
+            for reason, count, oldest in Refusal.objects.unresolved()
+            .values_list("reason")
+            .annotate(count=Count("id"), oldest=Min("first_seen"))
+            .order_by("reason")
+        ],
+        intents=File.objects.intents().count(),
+    )
+
+
+def _ingesters(live: list[Component]) -> list[IngesterState]:
+    counts: dict[int, dict[str, int]] = defaultdict(dict)
+    held: dict[int, int] = defaultdict(int)
+    retries: dict[int, int] = defaultdict(int)
+    oldest: dict[int, list[datetime]] = defaultdict(list)
+    groups = Ingestion.objects.order_by().values_list("ingester_id", "status")
+    for ingester_id, status, count, claims, due, first in groups.annotate(
+        count=Count("id"),
+        claims=Count("claim"),
+        due=Count("next_attempt_on"),
+        first=Min("changed_on"),
+    ):
+        counts[ingester_id][status] = count
+        held[ingester_id] += claims
+        retries[ingester_id] += due
+        if status in DEFAULT_WANTED:
+            oldest[ingester_id].append(first)
+    states = []
+    for ingester in Ingester.objects.select_related("storage").order_by("name"):
+        known = Ingestion.objects.filter(file=OuterRef("pk"), ingester=ingester)
+        # Above the mark are those that backfill or an operator gave a status, too.
+        new = File.objects.stored().filter(
+            ~Exists(known), storage=ingester.storage_id, pk__gt=ingester.watermark
+        )
+        unopened, first = new.aggregate(n=Count("id"), first=Min("stored_on")).values()
+        if first is not None:
+            oldest[ingester.pk].append(first)
+        mine = [
+            row
+            for row in live
+            if row.subject == ingester.name
+            and row.kind in (ComponentKind.INGESTER, ComponentKind.SESSION)
+        ]
+        states.append(
+            IngesterState(
+                id=ingester.pk,
+                name=ingester.name,
+                storage=ingester.storage.name,
+                plugin=ingester.plugin,
+                counts=counts[ingester.pk],
+                unopened=unopened,
+                held=held[ingester.pk],
+                retries=retries[ingester.pk],
+                oldest_waiting=min(oldest[ingester.pk], default=None),
+                live=any(row.kind == ComponentKind.INGESTER for row in mine),
+                messages=sorted({shown.message(row.message) for row in mine if row.message}),
+            )
+        )
+    return states

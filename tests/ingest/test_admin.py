@@ -1,0 +1,479 @@
+"""Admin pages of ingesters, ingestions and events, and the RERUN action."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django_q.models import Failure, OrmQ, Schedule, Success
+
+from buffer.models import Component, File, Refusal, RefusalReason
+from ingest import admin_rerun, transitions
+from ingest.models import FileEvent, Ingester, Ingestion
+from ingest.statuses import Status
+from ingest.templatetags import endpoint
+from ingest.transitions import Step
+
+pytestmark = pytest.mark.django_db
+
+MakeFile = Callable[..., File]
+
+HOSTILE = "<script>alert(1)</script>\u202egnp.exe"
+MODELS = ["file", "ingestion", "fileevent", "ingester"]
+
+
+@pytest.fixture(autouse=True)
+def files_of_pages_are_found_late(settings: Any) -> None:
+    """Each client would list all static files first."""
+    settings.WHITENOISE_AUTOREFRESH = True
+
+
+def known(
+    ingester: Ingester, file: File, status: Status = Status.FAILURE, **fields: Any
+) -> Ingestion:
+    transitions.create(ingester.pk, [file.pk], Status.UNTRIED)
+    row = Ingestion.objects.get(ingester=ingester, file=file)
+    if status != Status.UNTRIED:
+        values = {"attempts": 1, "cause": "no flat", "message": "no flat of 7", **fields}
+        step = Step(row.pk, file.pk, Status.UNTRIED, None, status, **values)
+        assert transitions.apply(ingester.pk, [step])
+        row.refresh_from_db()
+    return row
+
+
+def hold(row: Ingestion) -> None:
+    Ingestion.objects.filter(pk=row.pk).update(
+        claim=uuid.uuid4(), lease_until=timezone.now() + timedelta(minutes=1)
+    )
+
+
+def client_of(*permissions: str) -> Client:
+    user = User.objects.create_user("clerk", password="x", is_staff=True)
+    for name in permissions:
+        user.user_permissions.add(Permission.objects.get(codename=name))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def listing(model: str, query: str = "") -> str:
+    app = "buffer" if model == "file" else "ingest"
+    return reverse(f"admin:{app}_{model}_changelist") + query
+
+
+def change(model: str, row: Any) -> str:
+    app = "buffer" if model == "file" else "ingest"
+    return reverse(f"admin:{app}_{model}_change", args=[row.pk])
+
+
+def page(client: Client, url: str) -> str:
+    response = client.get(url)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def ask(client: Client, url: str, rows: list[Any], **fields: Any) -> Any:
+    data = {"action": "rerun_selected", "_selected_action": [row.pk for row in rows], **fields}
+    return client.post(url, data, follow=True)
+
+
+def confirm(client: Client, url: str, rows: list[Any], *ingesters: Ingester, **fields: Any) -> str:
+    ids = [row.pk for row in ingesters]
+    response = ask(client, url, rows, confirmed="yes", ingester=ids, **fields)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def statuses() -> list[str]:
+    return list(Ingestion.objects.order_by("pk").values_list("status", flat=True))
+
+
+def assert_in_step() -> None:
+    for row in Ingestion.objects.all():
+        newest = FileEvent.objects.filter(file=row.file_id, ingester=row.ingester_id).latest("id")
+        assert (row.status, row.last_event_id) == (newest.status, newest.pk)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("who", ["superuser", "viewer"])
+def test_pages_can_be_read_and_nothing_else(
+    admin_client: Client, ingester: Ingester, make_file: MakeFile, model: str, who: str
+) -> None:
+    row = known(ingester, make_file())
+    objects = {
+        "file": row.file,
+        "ingestion": row,
+        "fileevent": row.last_event,
+        "ingester": ingester,
+    }
+    shown = objects[model]
+    client = admin_client if who == "superuser" else client_of(*(f"view_{name}" for name in MODELS))
+    page(client, listing(model))
+    text = page(client, change(model, shown))
+    assert 'name="_save"' not in text and "<textarea" not in text
+    app = shown._meta.app_label
+    assert client.get(reverse(f"admin:{app}_{model}_add")).status_code == 403
+    assert client.post(change(model, shown), {"status": "SUCCESS"}).status_code == 403
+    delete = reverse(f"admin:{app}_{model}_delete", args=[shown.pk])
+    assert client.post(delete, {"post": "yes"}).status_code == 403
+    client.post(
+        listing(model),
+        {"action": "delete_selected", "_selected_action": shown.pk, "post": "yes"},
+    )
+    shown.refresh_from_db()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nobody_sees_nothing(client: Client, model: str) -> None:
+    response = client.get(listing(model))
+    assert response.status_code == 302 and "login" in response["Location"]
+    assert client_of("rerun").get(listing(model)).status_code == 403
+
+
+def test_pages_of_the_queue_are_gone() -> None:
+    for model in (Schedule, Success, Failure, OrmQ):
+        assert not admin.site.is_registered(model)
+        with pytest.raises(NoReverseMatch):
+            reverse(f"admin:django_q_{model._meta.model_name}_changelist")
+
+
+def test_hostile_names_are_shown_harmless(
+    admin_client: Client, ingester: Ingester, make_file: MakeFile
+) -> None:
+    row = known(
+        ingester,
+        make_file(filename=HOSTILE),
+        cause="<b>c</b>",
+        message="<b>m</b>\x1b[2J at postgres://a:hunter2@h",
+        note="<i>n</i>",
+    )
+    urls = [listing(model) for model in MODELS[:3]]
+    urls += [
+        change("file", row.file),
+        change("ingestion", row),
+        change("fileevent", row.last_event),
+    ]
+    for url in urls:
+        text = page(admin_client, url)
+        assert "<script>alert" not in text and "\u202e" not in text and "\x1b" not in text
+        assert "<b>" not in text and "<i>n" not in text and "hunter2" not in text
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;\\u202egnp.exe" in text
+    text = ask(admin_client, listing("ingestion"), [row]).content.decode()
+    assert "<script>alert" not in text and "\u202e" not in text
+    assert "&lt;script&gt;" in text
+    confirm(admin_client, listing("ingestion"), [row], ingester, note="<u>why</u>")
+    for url in (
+        change("file", row.file),
+        reverse("admin:ingest_ingestion_history", args=[row.pk]),
+        reverse("admin:index"),
+    ):
+        assert "<u>why" not in page(admin_client, url)
+
+
+def test_passwords_of_an_ingester_are_not_shown(admin_client: Client, ingester: Ingester) -> None:
+    ingester.settings = {
+        "plugin": {"config": {"password": "hunter2", "url": "postgresql://a:hunter2@h/d"}},
+        "list": [{"auth_token": "hunter2"}],
+    }
+    ingester.save()
+    text = page(admin_client, change("ingester", ingester))
+    assert "hunter2" not in text
+    assert "postgresql://a:***@h/d" in text
+
+
+def test_the_page_of_a_file(
+    admin_client: Client, ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Ingester.objects.create(name="other", storage=ingester.storage)
+    row = known(ingester, make_file())
+    known(other, row.file, Status.SUCCESS)
+    text = page(admin_client, change("file", row.file))
+    newest_first = [text.index(f'change/">{e.pk}<') for e in FileEvent.objects.order_by("-id")]
+    assert newest_first == sorted(newest_first)
+    assert "no flat of 7" in text and "badge-FAILURE" in text and "badge-SUCCESS" in text
+    assert "Only the newest" not in text
+    monkeypatch.setattr("ingest.admin.TIMELINE", 2)
+    text = page(admin_client, change("file", row.file))
+    assert "Only the newest 2 are shown" in text
+    link = listing("fileevent", f"?file__id__exact={row.file_id}")
+    assert link in text
+    assert page(admin_client, link).count('class="badge') == 4
+    make_file(), known(ingester, make_file())
+    assert page(admin_client, link).count('class="badge') == 4
+    assert "No events yet" in page(admin_client, change("file", make_file()))
+
+
+def test_what_a_user_may_not_see_is_left_out(ingester: Ingester, make_file: MakeFile) -> None:
+    row = known(ingester, make_file())
+    client = client_of("view_file")
+    for url in (listing("file"), change("file", row.file), reverse("admin:index")):
+        text = page(client, url)
+        assert "badge-FAILURE" not in text and "no flat" not in text
+    assert client.get(listing("ingestion")).status_code == 403
+
+
+def test_status_in_the_list_of_files(
+    admin_client: Client,
+    ingester: Ingester,
+    make_file: MakeFile,
+    django_assert_num_queries: Callable[..., Any],
+) -> None:
+    other = Ingester.objects.create(name="other", storage=ingester.storage)
+    page(admin_client, listing("file"))
+    for count in (3, 40):
+        for _ in range(count):
+            row = known(ingester, make_file())
+            known(other, row.file, Status.SUCCESS)
+        # Session, user, storages of the filter, count, files, statuses.
+        with django_assert_num_queries(6):
+            text = page(admin_client, listing("file"))
+    assert text.count("badge-FAILURE") == text.count("badge-SUCCESS") == 43
+
+
+@pytest.mark.parametrize("model", ["ingestion", "fileevent"])
+def test_queries_of_lists_do_not_grow(
+    admin_client: Client,
+    ingester: Ingester,
+    make_file: MakeFile,
+    django_assert_num_queries: Callable[..., Any],
+    model: str,
+) -> None:
+    page(admin_client, listing(model))
+    for count in (3, 40):
+        for _ in range(count):
+            known(ingester, make_file())
+        # Session, user, ingesters of the filter, count, rows.
+        with django_assert_num_queries(5):
+            page(admin_client, listing(model))
+
+
+def test_filters_and_search(admin_client: Client, ingester: Ingester, make_file: MakeFile) -> None:
+    good = known(ingester, make_file(filename="good.fits"), Status.SUCCESS, cause="")
+    bad = known(ingester, make_file(filename="bad.fits"))
+    hold(bad)
+    Ingestion.objects.filter(pk=good.pk).update(
+        changed_on=timezone.now() - timedelta(days=2), next_attempt_on=timezone.now()
+    )
+    make_file(filename="new.fits")
+    expected = {
+        listing("ingestion", "?status__exact=FAILURE"): "bad",
+        listing("ingestion", f"?ingester__id__exact={ingester.pk}&cause=no+flat"): "bad",
+        listing("ingestion", "?held=yes"): "bad",
+        listing("ingestion", "?held=retry"): "good",
+        listing("ingestion", "?since=day"): "bad",
+        listing("ingestion", "?q=go"): "good",
+        listing("ingestion", f"?q={bad.file_id}"): "bad",
+        listing("fileevent", "?status__exact=SUCCESS"): "good",
+        listing("fileevent", "?q=2026-11-23/bad"): "bad",
+        listing("fileevent", "?since=hour"): "bad good",
+        listing("file", "?status=FAILURE"): "bad",
+        listing("file", "?status=SUCCESS"): "good",
+        listing("file", "?status=NONSENSE"): "bad good new",
+    }
+    for url, names in expected.items():
+        text = page(admin_client, url)
+        assert " ".join(n for n in ("bad", "good", "new") if f"{n}.fits" in text) == names, url
+
+
+@pytest.mark.parametrize("model", ["file", "ingestion", "fileevent"])
+def test_rerun(admin_client: Client, ingester: Ingester, make_file: MakeFile, model: str) -> None:
+    rows = [known(ingester, make_file()) for _ in range(3)]
+    hold(rows[1])
+    chosen = {
+        "file": [row.file for row in rows],
+        "ingestion": rows,
+        "fileevent": [row.last_event for row in rows],
+    }[model]
+    response = ask(admin_client, listing(model), chosen)
+    text = response.content.decode()
+    assert "Selected: <strong>3 " in text
+    assert f"{ingester.name}: 3 files" in text
+    for row in rows:
+        assert row.file.filename in text
+    assert statuses() == [Status.FAILURE] * 3
+    text = confirm(admin_client, listing(model), chosen, ingester, note="new flats")
+    assert "2 files will be tried again; 1 file refused because a worker holds them" in text
+    assert statuses() == [Status.RERUN, Status.FAILURE, Status.RERUN]
+    event = FileEvent.objects.latest("id")
+    assert (event.status, event.user, event.note) == (Status.RERUN, "admin", "new flats")
+    assert_in_step()
+    entries = LogEntry.objects.all()
+    assert len(entries) == 3
+    assert all("new flats" in entry.change_message for entry in entries)
+    history = reverse(f"admin:{chosen[0]._meta.app_label}_{model}_history", args=[chosen[0].pk])
+    assert "RERUN at" in page(admin_client, history)
+
+
+def test_rerun_of_files_at_chosen_ingesters(
+    admin_client: Client, ingester: Ingester, make_file: MakeFile
+) -> None:
+    other = Ingester.objects.create(name="other", storage=ingester.storage)
+    never = Ingester.objects.create(name="never", storage=ingester.storage)
+    file, fresh, coming = make_file(), make_file(), make_file(stored_on=None)
+    known(ingester, file)
+    known(other, file, Status.SUCCESS)
+    files = [file, fresh, coming]
+    text = ask(admin_client, listing("file"), files).content.decode()
+    assert "gen3_file_events: 2 files (1 known there already)" in text
+    assert "never: 2 files (0 known there already)" in text
+    # Those that have the files are ticked.
+    assert f'value="{ingester.pk}" checked' in text and f'value="{other.pk}" checked' in text
+    assert f'value="{never.pk}">' in text
+    text = confirm(admin_client, listing("file"), files)
+    assert "Choose at least one ingester" in text
+    assert not Ingestion.objects.filter(status=Status.RERUN).exists()
+    text = confirm(admin_client, listing("file"), files, other, never)
+    assert "other: 2 files will be tried again" in text
+    assert "never: 2 files will be tried again" in text
+    assert Ingestion.objects.get(ingester=ingester).status == Status.FAILURE
+    assert Ingestion.objects.filter(status=Status.RERUN).count() == 4
+    assert_in_step()
+
+
+def test_rerun_of_all_across_pages(
+    admin_client: Client,
+    ingester: Ingester,
+    make_file: MakeFile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All that the list's filters match, though that changes while it is done."""
+    monkeypatch.setattr(admin_rerun, "LOGGED", 10)
+    other = Ingester.objects.create(name="other", storage=ingester.storage)
+    rows = [known(ingester, make_file()) for _ in range(120)]
+    for row in rows:
+        known(other, row.file)
+    spared = known(ingester, make_file(), Status.SUCCESS)
+    for model, query in (("file", "?status=FAILURE"), ("ingestion", "?status__exact=FAILURE")):
+        url = listing(model, query)
+        first = rows[0].file if model == "file" else rows[0]
+        text = ask(admin_client, url, [first], select_across="1").content.decode()
+        expected = 120 if model == "file" else 240
+        assert f"Selected: <strong>{expected} " in text
+        assert "The newest 20 of them" in text
+        assert text.count('name="_selected_action"') == 1
+        assert 'name="select_across" value="1"' in text
+        text = confirm(admin_client, url, [first], ingester, other, select_across="1")
+        assert "gen3_file_events: 120 files will be tried again" in text
+        assert "other: 120 files will be tried again" in text
+        assert Ingestion.objects.filter(status=Status.RERUN).count() == 240
+        assert_in_step()
+        entry = LogEntry.objects.latest("pk")
+        assert entry.object_repr == f"120 {model}s" and entry.object_id is None
+        for row in Ingestion.objects.filter(status=Status.RERUN):
+            step = Step(row.pk, row.file_id, Status.RERUN, None, Status.FAILURE, 1)
+            assert transitions.apply(row.ingester_id, [step])
+    spared.refresh_from_db()
+    assert spared.status == Status.SUCCESS
+    page(admin_client, reverse("admin:index"))
+
+
+def test_rerun_of_too_many_for_one_request(
+    admin_client: Client,
+    ingester: Ingester,
+    make_file: MakeFile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admin_rerun, "MOST", 2)
+    rows = [known(ingester, make_file()) for _ in range(3)]
+    url = listing("ingestion")
+    text = confirm(admin_client, url, rows[:1], ingester, select_across="1")
+    assert "3 files are too many for one request" in text and "manage.py rerun" in text
+    assert statuses() == [Status.FAILURE] * 3
+
+
+def test_events_of_one_file_are_one_request(
+    admin_client: Client, ingester: Ingester, make_file: MakeFile
+) -> None:
+    row = known(ingester, make_file())
+    events = list(FileEvent.objects.all())
+    assert len(events) == 2
+    text = ask(admin_client, listing("fileevent"), events).content.decode()
+    assert f"{ingester.name}: 1 file" in text
+    confirm(admin_client, listing("fileevent"), events, ingester)
+    assert FileEvent.objects.filter(file=row.file, status=Status.RERUN).count() == 1
+
+
+def test_rerun_where_there_is_nothing_to_try(admin_client: Client, make_file: MakeFile) -> None:
+    text = ask(admin_client, listing("file"), [make_file()]).content.decode()
+    assert "No ingester can try the selected files" in text
+
+
+@pytest.mark.parametrize("model", ["file", "ingestion", "fileevent"])
+def test_rerun_needs_its_permission(ingester: Ingester, make_file: MakeFile, model: str) -> None:
+    row = known(ingester, make_file())
+    chosen = {"file": row.file, "ingestion": row, "fileevent": row.last_event}[model]
+    client = client_of(*(f"view_{name}" for name in MODELS), *(f"change_{name}" for name in MODELS))
+    assert "rerun_selected" not in page(client, listing(model))
+    for _ in range(2):
+        confirm(client, listing(model), [chosen], ingester)
+        assert statuses() == [Status.FAILURE]
+    assert not LogEntry.objects.exists()
+    user = User.objects.get(username="clerk")
+    user.user_permissions.add(Permission.objects.get(codename="rerun"))
+    assert "rerun_selected" in page(client, listing(model))
+    confirm(client, listing(model), [chosen], ingester)
+    assert statuses() == [Status.RERUN]
+    assert FileEvent.objects.latest("id").user == "clerk"
+
+
+def test_rerun_needs_a_token_of_our_own_page(ingester: Ingester, make_file: MakeFile) -> None:
+    row = known(ingester, make_file())
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(User.objects.create_superuser("root", password="x"))
+    assert ask(client, listing("ingestion"), [row], confirmed="yes").status_code == 403
+    assert statuses() == [Status.FAILURE]
+
+
+def test_the_front_page(admin_client: Client, ingester: Ingester, make_file: MakeFile) -> None:
+    assert "NullIngest" not in page(admin_client, reverse("admin:index"))
+    known(ingester, make_file(), Status.UNTRIED)
+    for _ in range(3):
+        known(ingester, make_file())
+    Component.objects.create(kind="finder", subject="/data/buffer", host="alpha", pid=42)
+    Refusal.objects.create(
+        storage=ingester.storage, source="/b", path="x", key="k", reason=RefusalReason.CONFLICT
+    )
+    text = page(admin_client, reverse("admin:index"))
+    link = listing("ingestion", f"?ingester__id__exact={ingester.pk}&amp;status__exact=FAILURE")
+    assert f'<a href="{link}">3</a>' in text
+    assert "no, and files wait" in text
+    assert "alpha (42)" in text
+    assert "?state=open&amp;reason__exact=CONFLICT" in text
+    assert "Endpoint buffer manager" in text
+
+
+def test_the_front_page_says_that_nothing_is_there(admin_client: Client) -> None:
+    text = page(admin_client, reverse("admin:index"))
+    assert "No ingester is known yet" in text and "None is running" in text
+
+
+def test_the_front_page_is_cheap(
+    admin_client: Client,
+    ingester: Ingester,
+    make_file: MakeFile,
+    django_assert_max_num_queries: Callable[..., Any],
+) -> None:
+    for _ in range(20):
+        known(ingester, make_file())
+    page(admin_client, reverse("admin:index"))
+    with django_assert_max_num_queries(9):
+        page(admin_client, reverse("admin:index"))
+
+
+def test_a_dear_overview_is_kept_for_a_while(
+    ingester: Ingester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "_CHEAP_S", -1.0)
+    monkeypatch.setattr(endpoint, "_KEPT_FOR", 1e6)
+    monkeypatch.setattr(endpoint, "_last", None)
+    first = endpoint.state_of_everything()
+    assert endpoint.state_of_everything() is first

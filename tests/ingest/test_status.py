@@ -1,0 +1,156 @@
+"""`manage.py status` and what it shows."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from buffer.models import Component, ComponentKind, File, Refusal, RefusalReason
+from ingest import transitions
+from ingest.models import Ingester, Ingestion
+from ingest.overview import overview
+from ingest.statuses import Status
+from ingest.transitions import Step
+
+pytestmark = pytest.mark.django_db
+
+MakeFile = Callable[..., File]
+
+
+def run(*args: str) -> str:
+    out = io.StringIO()
+    call_command("status", *args, stdout=out)
+    return out.getvalue()
+
+
+def test_nothing_yet() -> None:
+    text = run()
+    assert "No ingester is known yet" in text
+    assert "No component is running" in text
+    assert "No open refusals" in text
+    assert json.loads(run("--json"))["ingesters"] == []
+
+
+@pytest.fixture
+def busy(ingester: Ingester, make_file: MakeFile) -> Ingester:
+    """An ingester with one file of most kinds, and what is around it."""
+    now = timezone.now()
+    files = [make_file() for _ in range(6)]
+    ids = [file.pk for file in files]
+    transitions.create(ingester.pk, ids, Status.UNTRIED)
+    rows = {row.file_id: row for row in Ingestion.objects.all()}
+
+    def step(n: int, status: Status, **fields: Any) -> Step:
+        return Step(rows[ids[n]].pk, ids[n], Status.UNTRIED, None, status, 1, **fields)
+
+    transitions.apply(
+        ingester.pk,
+        [
+            step(0, Status.SUCCESS),
+            step(1, Status.FAILURE, next_attempt_on=now),
+            step(2, Status.FAILURE),
+            step(3, Status.RERUN),
+        ],
+    )
+    Ingestion.objects.filter(file=ids[4]).update(claim=uuid.uuid4(), lease_until=now)
+    Ingestion.objects.filter(file=ids[5]).update(changed_on=now - timedelta(hours=5))
+    Ingester.objects.filter(pk=ingester.pk).update(watermark=ids[-1])
+    # Above the watermark: one that is not opened, one that backfill knows, one on its way.
+    make_file()
+    transitions.create(ingester.pk, [make_file().pk], Status.BACKFILL)
+    make_file(stored_on=None)
+    run = Component.objects.create(
+        kind=ComponentKind.INGESTER, subject=ingester.name, host="alpha", pid=1
+    )
+    Component.objects.create(
+        kind=ComponentKind.SESSION,
+        subject=ingester.name,
+        host="alpha",
+        pid=2,
+        run=run,
+        message="the repository does not answer: postgres://a:hunter2@h \x1b[2J",
+    )
+    Component.objects.create(
+        kind=ComponentKind.FINDER,
+        subject="/data/b\u202euffer",
+        host="beta",
+        pid=3,
+        seen_on=now - timedelta(minutes=10),
+    )
+    Component.objects.create(
+        kind=ComponentKind.FINDER, subject="/old", host="beta", pid=4, stopped_on=now
+    )
+    for key, resolved in (("1", None), ("2", None), ("3", now)):
+        Refusal.objects.create(
+            storage=ingester.storage,
+            source="/b",
+            path=key,
+            key=key,
+            reason=RefusalReason.CONFLICT,
+            resolved_on=resolved,
+        )
+    return ingester
+
+
+def test_what_it_counts(busy: Ingester) -> None:
+    state = overview()
+    (one,) = state.ingesters
+    assert one.counts == {"SUCCESS": 1, "FAILURE": 2, "RERUN": 1, "UNTRIED": 2, "BACKFILL": 1}
+    assert (one.unopened, one.waiting, one.held, one.retries, one.failed) == (1, 4, 1, 1, 2)
+    assert one.live
+    assert one.oldest_waiting is not None
+    assert timedelta(hours=4) < state.at - one.oldest_waiting < timedelta(hours=6)
+    assert one.messages == ["the repository does not answer: postgres://a:***@h \\x1b[2J"]
+    assert [(row.kind, row.live) for row in state.components] == [
+        ("finder", False),
+        ("ingester", True),
+    ]
+    assert [(row.reason, row.count) for row in state.refusals] == [("CONFLICT", 2)]
+    assert state.intents == 1
+
+
+def test_the_table(busy: Ingester) -> None:
+    text = run()
+    assert busy.name in text and "NullIngest" in text
+    assert "5 h ago" in text
+    assert "10 min ago: SILENT" in text
+    assert "/data/b\\u202euffer" in text
+    assert "does not answer" in text and "hunter2" not in text and "\x1b" not in text
+    assert "CONFLICT" in text
+    assert "1 files are being taken in" in text
+
+
+def test_json(busy: Ingester) -> None:
+    state = json.loads(run("--json"))
+    (one,) = state["ingesters"]
+    assert (one["name"], one["waiting"], one["failed"]) == (busy.name, 4, 2)
+    assert one["counts"]["FAILURE"] == 2
+    assert state["refusals"][0]["count"] == 2
+
+
+def test_the_cost_does_not_grow(
+    busy: Ingester, django_assert_max_num_queries: Callable[..., Any]
+) -> None:
+    with django_assert_max_num_queries(6):
+        overview()
+
+
+def test_a_database_that_is_not_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    from buffer import database
+
+    def refuse() -> None:
+        raise database.DatabaseError("run `manage.py migrate`")
+
+    monkeypatch.setattr(database, "require_migrated", refuse)
+    for command in ("status", "explain", "rerun"):
+        with pytest.raises(CommandError, match="run `manage") as caught:
+            call_command(command, *(["x"] if command == "explain" else []))
+        assert caught.value.returncode == 2
