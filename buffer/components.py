@@ -94,7 +94,8 @@ class Heartbeat:
         Writes every few seconds, or at once when the message changes or `now` is set. A database
         that does not answer is no reason to stop.
         """
-        if message == self._message and not now and time.monotonic() < self._next:
+        changed = message is not None and message != self._message
+        if not changed and not now and time.monotonic() < self._next:
             return
         fields: dict[str, Any] = {"seen_on": timezone.now()}
         if message is not None:
@@ -102,7 +103,7 @@ class Heartbeat:
         if counters is not None:
             fields["counters"] = counters
         if self._write(fields):
-            self._message = message
+            self._message = self._message if message is None else message
             self._next = time.monotonic() + BEAT_EVERY_S
 
     def stop(self) -> None:

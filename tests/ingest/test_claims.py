@@ -197,18 +197,13 @@ while claim := claims.claim(ingester, [Lane(Status.UNTRIED)], 7, worker):
 """
 
 
-@pytest.mark.django_db(transaction=True)
-def test_processes_never_hold_the_same_file(ingester: Ingester, make_file: MakeFile) -> None:
+def test_processes_never_hold_the_same_file(
+    database_url: str, ingester: Ingester, make_file: MakeFile
+) -> None:
     """Eight processes on a barrier: every file claimed once, its history in order."""
     files = open_files(ingester, make_file, 400)
-    settings = connection.settings_dict
-    url = (
-        f"sqlite:///{settings['NAME']}"
-        if connection.vendor == "sqlite"
-        else f"{os.environ['TEST_POSTGRES_URL'].rpartition('/')[0]}/{settings['NAME']}"
-    )
     connection.close()
-    environment = {**os.environ, "DATABASE_URL": url}
+    environment = {**os.environ, "DATABASE_URL": database_url}
     crowd = [
         subprocess.Popen(
             [sys.executable, "-c", CLAIMER, str(ingester.pk), f"w{n}"],

@@ -1,0 +1,264 @@
+"""The finder: cycles of looking for arrivals and taking them in.
+
+A cycle is bounded in time and can be continued: a walk over a directory with a million files goes
+on where the last cycle left it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from django.db import DatabaseError, InterfaceError, close_old_connections
+
+from buffer.batches import batches
+from buffer.discovery import Arrival, scan
+from buffer.duplicates import Duplicates
+from buffer.exclusion import ExcludeList
+from buffer.finder_config import Finder as FinderSection
+from buffer.finder_config import SearchMethod, StandardAction
+from buffer.io_errors import CannotStore
+from buffer.ledger import Ledger
+from buffer.log_search import LogSearch
+from buffer.models import RefusalReason, Storage
+from buffer.names import escape
+from buffer.passage import Passage
+from buffer.problems import ConfigError
+from buffer.recovery import Recovery
+from buffer.refusals import Refusals, Refused
+from buffer.settling import Settling, state_of
+from buffer.storages import NotMounted, open_tree
+from buffer.takein import TakeIn
+from buffer.tracked import Tracked
+from buffer.trees import Tree
+
+logger = logging.getLogger(__name__)
+
+SIDECAR: Final = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What one cycle came to.
+
+    Parameters
+    ----------
+    done : `int`
+        Arrivals that are accounted for now and were not before.
+    waiting : `int`
+        Arrivals that are not settled yet.
+    complete : `bool`
+        The whole source was looked through.
+    blocked : `str`
+        Why nothing can be taken in for now; '' if it can.
+    """
+
+    done: int
+    waiting: int
+    complete: bool
+    blocked: str = ""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether there is nothing to do until something arrives."""
+        return self.complete and not self.done and not self.waiting and not self.blocked
+
+
+class Finder:
+    """Takes files from one source into one storage area.
+
+    Keeps in memory what it has seen, so all cycles of a source belong in one process.
+
+    Parameters
+    ----------
+    config : `FinderSection`
+        The ``finder`` section of the YAML file.
+    storage : `Storage`
+        The storage area's row.
+    """
+
+    def __init__(self, config: FinderSection, storage: Storage) -> None:
+        # A lease that is broken by a writer is told by SIGIO, whose default is to kill.
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        self._config, self._storage = config, storage
+        self._move = config.actions.standard is StandardAction.MOVE
+        self._excluded = ExcludeList(config.search.exclude_list)
+        self._settling = Settling(config.search.delay_s)
+        self._refusals = Refusals(storage, str(config.source))
+        self._tracked = None if self._move else Tracked(storage)
+        self._logs = (
+            LogSearch(config, self._refusals)
+            if config.search.method is SearchMethod.PARSE_RSYNC_LOGS
+            else None
+        )
+        key = f"{socket.gethostname()}\0{config.source}".encode("utf-8", "surrogateescape")
+        self._staging = f"{hashlib.blake2b(key, digest_size=6).hexdigest()}-"
+        self._recovered = False
+        self._walk: Iterator[list[Arrival]] | None = None
+        self._waiting = self._done = 0
+        #: What was done since the start, by kind.
+        self.counters: Counter[str] = Counter()
+
+    def cycle(self, *, until: float, stop: Callable[[], bool]) -> Cycle:
+        """Look through the source and take in what can be, for a bounded time.
+
+        Parameters
+        ----------
+        until : `float`
+            Time of the monotonic clock after which no further batch is begun.
+        stop : callable
+            Tells whether to end after the present batch.
+
+        Returns
+        -------
+        cycle : `Cycle`
+            What was done. Nothing is raised for what an operator has to mend outside.
+        """
+        try:
+            with open_tree(self._storage, self._config.storage) as target:
+                if not self._move:
+                    return self._cycle(target, target, until, stop)
+                with self._open_source() as source:
+                    return self._cycle(source, target, until, stop)
+        except CannotStore as error:
+            blocked = f"the storage area {escape(self._config.storage)} takes no files: {error}"
+        except (NotMounted, ConfigError) as error:
+            self._recovered, blocked = False, str(error)
+        except (DatabaseError, InterfaceError) as error:
+            # Whatever was half done is found by the recovery when it answers again.
+            self._recovered = False
+            blocked = f"the database does not answer: {str(error).strip().splitlines()[0]}"
+            close_old_connections()
+        except OSError as error:
+            self._recovered = False
+            where = f" ({escape(str(error.filename))})" if error.filename else ""
+            blocked = f"the buffer or the storage fails: {error.strerror}{where}"
+        except BaseException:
+            self._recovered, self._walk = False, None
+            raise
+        self._walk = None
+        return Cycle(0, self._waiting, complete=False, blocked=blocked)
+
+    def _cycle(self, source: Tree, target: Tree, until: float, stop: Callable[[], bool]) -> Cycle:
+        config = self._config
+        passage = Passage(
+            self._storage,
+            source,
+            target,
+            move=self._move,
+            algorithm=str(config.checksum),
+            fsync=config.fsync,
+            staging=self._staging,
+        )
+        ledger = Ledger(passage, self._settling, self._refusals)
+        duplicates = Duplicates(passage, config.actions.alternative, config.duplicates)
+        take_in = TakeIn(passage, ledger, duplicates)
+        if not self._recovered:
+            if self._move:
+                recovered = Recovery(passage, self._refusals).run()
+                self.counters.update(recovered=recovered.total())
+            self._recovered = True
+        try:
+            complete = self._take_in_all(take_in, target, until, stop)
+        finally:
+            self.counters.update(ledger.counters)
+            take_in.flush()
+        cycle = Cycle(self._done, self._waiting, complete)
+        self.counters["waiting"] = cycle.waiting
+        if complete:
+            self.counters["scans"] += 1
+            self.counters["quiet_scans"] += cycle.quiet
+            self._settling.end_of_scan()
+            if self._logs is None:
+                self._refusals.end_of_scan()
+        return cycle
+
+    def _take_in_all(
+        self, take_in: TakeIn, target: Tree, until: float, stop: Callable[[], bool]
+    ) -> bool:
+        """Take in batch by batch; tell whether the source was looked through to its end."""
+        if self._logs is not None:
+            self._logs.storage = target
+        if self._walk is None:
+            self._refusals.refresh()
+            self._walk = batches(self._arrivals())
+            self._waiting = self._done = 0
+        for batch in self._walk:
+            updated: Set[str] = self._logs.updated if self._logs is not None else frozenset()
+            fresh = self._tracked.unknown(batch, updated) if self._tracked else batch
+            accounted = take_in.batch(fresh) if fresh else set()
+            self._done += len(accounted)
+            left = {arrival.path for arrival in fresh} - accounted
+            self._waiting += len(left)
+            if self._logs is not None:
+                self._logs.accounted(arrival for arrival in batch if arrival.path not in left)
+            if stop() or time.monotonic() >= until:
+                return False
+        self._walk = None
+        if self._logs is not None:
+            self._waiting += self._logs.finish()
+        return True
+
+    def _arrivals(self) -> Iterator[Arrival]:
+        """Name what is worth looking at now."""
+        if self._logs is not None:
+            yield from self._logs.arrivals()
+            return
+        for arrival in scan(self._config.source, skip=self._is_excluded, onerror=self._unreadable):
+            if self._is_ready(arrival):
+                yield arrival
+
+    def _is_ready(self, arrival: Arrival) -> bool:
+        path = arrival.path
+        if self._refusals.stands(path, arrival.stat):
+            return False
+        if self._tracked is not None and self._tracked.remembers(arrival):
+            return False
+        if not arrival.is_regular:
+            return True
+        if not self._settling.is_settled(path, state_of(arrival.stat)):
+            self._waiting += 1
+            return False
+        # A sidecar is seen before the file that it describes, and must be stored before it.
+        if self._waits_for_sidecar(arrival):
+            self._waiting += 1
+            return False
+        return True
+
+    def _waits_for_sidecar(self, arrival: Arrival) -> bool:
+        """Tell whether ``X.json`` is on its way, for a file ``X.fits`` or ``X.fits.fz``."""
+        if not len(self._settling) or arrival.filename.endswith(SIDECAR):
+            return False
+        stem, above = arrival.filename, arrival.path[: -len(arrival.filename)]
+        while (end := stem.rfind(".")) > 0:
+            stem = stem[:end]
+            if self._settling.is_waited_for(f"{above}{stem}{SIDECAR}"):
+                return True
+        return False
+
+    def _is_excluded(self, relpath: str, filename: str) -> bool:
+        return self._excluded.matches(f"{relpath}/{filename}" if relpath else filename) is not None
+
+    def _unreadable(self, path: str, error: OSError) -> None:
+        if path == "":
+            raise error
+        refused = Refused(
+            RefusalReason.UNREADABLE, f"it cannot be looked through: {error.strerror}"
+        )
+        try:
+            stat = (self._config.source / path).lstat()
+        except OSError:
+            return
+        if not self._refusals.stands(path, stat):
+            self._refusals.add(path, stat, refused)
+
+    def _open_source(self) -> Tree:
+        return Tree(Path(self._config.source))

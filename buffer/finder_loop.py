@@ -1,0 +1,125 @@
+"""The loop of `manage.py runfinder`: keeps one worker awake and says what it did."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from typing import Final
+
+from django.db import DatabaseError, InterfaceError, connection
+
+from buffer import sqlviews, storages
+from buffer.components import Heartbeat
+from buffer.finder_config import FinderFile
+from buffer.locking import lock_source
+from buffer.models import Component, ComponentKind
+from buffer.names import escape
+from buffer.sessions import finder_session
+from buffer.signals import StopSignals
+from buffer.wakeups import QueueUnavailable
+from buffer.workers import Workers
+
+logger = logging.getLogger(__name__)
+
+#: A cycle may have to hash files of hundreds of MB from a slow medium; seconds.
+LONGEST_SESSION_S: Final = 3600.0
+_TICK_S: Final = 0.1
+_SESSION: Final = f"{finder_session.__module__}.{finder_session.__qualname__}"
+
+
+class Blocked(Exception):
+    """Nothing can be taken in, and the finder was not asked to wait."""
+
+
+def run_finder(config: FinderFile, *, once: bool) -> dict[str, int]:
+    """Take files in until asked to stop; with `once`, until nothing is left to do.
+
+    Parameters
+    ----------
+    config : `FinderFile`
+        The finder's YAML file.
+    once : `bool`
+        Stop after a full scan that found nothing to do and nothing to wait for.
+
+    Returns
+    -------
+    counters : `dict` [`str`, `int`]
+        What was done, by kind.
+
+    Raises
+    ------
+    Locked
+        Another finder is at work on this source.
+    Blocked
+        With `once`: nothing can be taken in now.
+    """
+    finder = config.finder
+    lock = lock_source(finder.source)
+    try:
+        storage = storages.register(config.database.file_table, finder.storage, fsync=finder.fsync)
+        sqlviews.ensure(sqlviews.storage_view(storage))
+        settings = {
+            "finder": finder.model_dump(mode="json", by_alias=True),
+            "storage": storage.pk,
+            "once": once,
+        }
+        with Heartbeat.begin(
+            ComponentKind.FINDER, str(finder.source), settings=settings, workers=1
+        ) as heartbeat:
+            logger.info(
+                "finder %d: %s -> %s", heartbeat.id, escape(finder.source), escape(finder.storage)
+            )
+            _loop(heartbeat, _queue(config), once=once)
+            return _counters(heartbeat.id)
+    finally:
+        os.close(lock)
+
+
+def _loop(heartbeat: Heartbeat, queue: str, *, once: bool) -> None:
+    with (
+        StopSignals() as stop,
+        Workers(queue, 1, session_timeout_s=LONGEST_SESSION_S) as workers,
+    ):
+        workers.purge()
+        while not stop.requested:
+            workers.check()
+            heartbeat.beat()
+            try:
+                # One beyond the running session, so that the next follows at once.
+                if workers.queued() == 0:
+                    workers.send(_SESSION, heartbeat.id)
+            except QueueUnavailable as error:
+                logger.warning("no wake-ups can be sent: %s; trying again", error)
+                stop.wait(1.0)
+            if once and _is_done(heartbeat):
+                return
+            stop.wait(_TICK_S)
+
+
+def _is_done(heartbeat: Heartbeat) -> bool:
+    row = _row(heartbeat.id)
+    if row is not None and row.message:
+        raise Blocked(row.message)
+    return row is not None and bool(row.counters.get("quiet_scans"))
+
+
+def _counters(run_id: int) -> dict[str, int]:
+    row = _row(run_id)
+    return {} if row is None else dict(row.counters)
+
+
+def _row(run_id: int) -> Component | None:
+    """Read what the worker wrote; None while the database does not answer."""
+    try:
+        return Component.objects.get(pk=run_id)
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("the database does not answer: %s", str(error).strip())
+        connection.close_if_unusable_or_obsolete()
+        return None
+
+
+def _queue(config: FinderFile) -> str:
+    """Name the queue of one finder: only workers on its own host may read it."""
+    key = f"{os.uname().nodename}\0{config.finder.source}".encode("utf-8", "surrogateescape")
+    return f"finder-{hashlib.blake2b(key, digest_size=6).hexdigest()}"

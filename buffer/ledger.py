@@ -1,0 +1,93 @@
+"""What became of each arrival of a batch: stored, refused, or to be looked at again."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from buffer.discovery import Arrival
+from buffer.io_errors import CannotStore, has_no_room, why, why_blocked
+from buffer.models import RefusalReason
+from buffer.passage import Passage
+from buffer.refusals import Refusals, Refused
+from buffer.settling import Settling, state_of
+
+
+class Ledger:
+    """Keeps the account of one finder's batches.
+
+    Parameters
+    ----------
+    passage : `Passage`
+        From where to where.
+    settling : `Settling`
+        What is known of files that may still be written.
+    refusals : `Refusals`
+        Where arrivals that are not taken in are recorded.
+    """
+
+    def __init__(self, passage: Passage, settling: Settling, refusals: Refusals) -> None:
+        self._passage, self._settling, self.refusals = passage, settling, refusals
+        #: What was done, by kind.
+        self.counters: Counter[str] = Counter()
+        #: Paths of the present batch whose fate is recorded.
+        self.accounted: set[str] = set()
+        #: Why the present batch could not go on.
+        self.blocked: CannotStore | None = None
+
+    def begin(self) -> None:
+        """Begin a batch."""
+        self.accounted, self.blocked = set(), None
+
+    def done(self, arrival: Arrival, kind: str, how: str = "taken in") -> None:
+        """Note that an arrival is dealt with for good."""
+        self._account(arrival, kind)
+        self.refusals.resolve(arrival.path, how)
+
+    def refuse(self, arrival: Arrival, refused: Refused, kind: str = "refused") -> None:
+        """Record why an arrival is not taken in."""
+        self.refusals.add(arrival.path, self._present(arrival).stat, refused)
+        self._account(arrival, kind)
+
+    def later(self, arrival: Arrival) -> None:
+        """Let an arrival settle afresh: somebody writes or replaces it."""
+        self._settling.restart(arrival.path, state_of(arrival.stat))
+
+    def swapped(self, arrival: Arrival) -> None:
+        """Note that a name no longer leads to the file that was read."""
+        try:
+            self._passage.source.stat(arrival.relpath, arrival.filename)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            self.refuse(arrival, why(FileNotFoundError(2, error.strerror)))
+        except OSError as error:
+            self.refuse(arrival, why(error))
+        else:
+            self.later(arrival)
+
+    def failed(self, arrival: Arrival, error: OSError) -> None:
+        """Refuse an arrival, or stop the batch if it is not the arrival's fault.
+
+        Of many arrivals for which there is no room, one in each batch is refused, and so makes way
+        for others that are smaller.
+        """
+        blocked = why_blocked(error, self._passage.target)
+        if blocked is None or (has_no_room(error) and self.blocked is None):
+            self.refuse(arrival, why(error))
+        self.blocked = self.blocked or blocked
+
+    def was_distrusted(self, arrival: Arrival) -> bool:
+        """Tell whether the medium failed with this arrival before."""
+        return self.refusals.reason(arrival.path) == RefusalReason.EIO
+
+    def _account(self, arrival: Arrival, kind: str) -> None:
+        self._settling.forget(arrival.path)
+        self.accounted.add(arrival.path)
+        self.counters[kind] += 1
+
+    def _present(self, arrival: Arrival) -> Arrival:
+        """Give the arrival's present state, since our own links change its ctime."""
+        try:
+            stat = self._passage.source.stat(arrival.relpath, arrival.filename)
+        except OSError:
+            return arrival
+        present = Arrival(arrival.relpath, arrival.filename, stat)
+        return present if present.identity == arrival.identity else arrival

@@ -1,0 +1,194 @@
+"""Arrivals as rsync's logs name them: files that lie in storage already.
+
+A log is marked done only when every file that it names is accounted for: recorded, known or
+refused for good. A file that is not there yet is looked for again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from buffer import rsync_logs
+from buffer.discovery import Arrival
+from buffer.exclusion import ExcludeList
+from buffer.finder_config import Finder as FinderSection
+from buffer.models import RefusalReason
+from buffer.names import escape, is_temporary
+from buffer.refusals import Refusals, Refused
+from buffer.rsync_lines import BadLine, LogEntry
+from buffer.rsync_logs import RsyncLog
+from buffer.rsync_reader import read_log
+from buffer.trees import Tree
+
+logger = logging.getLogger(__name__)
+
+#: A log that is not listed for so long has left the window of days; seconds.
+_FORGET_AFTER_S: Final = 86_400.0
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a log was read, and which of its files are not accounted for."""
+
+    log: RsyncLog
+    offset: int
+    line: int | None = None
+    #: When the log was last met; seconds of the monotonic clock.
+    listed: float = 0.0
+    pending: dict[str, LogEntry] = field(default_factory=dict)
+
+
+class LogSearch:
+    """Reads the logs of one source.
+
+    Parameters
+    ----------
+    config : `FinderSection`
+        The ``finder`` section of the YAML file.
+    refusals : `Refusals`
+        Where lines and files that cannot be accepted are recorded.
+    """
+
+    def __init__(self, config: FinderSection, refusals: Refusals) -> None:
+        self._config, self._refusals = config, refusals
+        #: Paths of pending files that rsync wrote over existing ones.
+        self.updated: set[str] = set()
+        #: The storage area, as it is open now.
+        self.storage: Tree | None = None
+        self._excluded = ExcludeList(config.search.exclude_list)
+        self._progress: dict[str, _Progress] = {}
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """Name the files of all logs in the window that are not accounted for yet.
+
+        May be read on after `storage` was opened anew.
+        """
+        search = self._config.search
+        logs = rsync_logs.find_logs(
+            self._config.source,
+            date=search.date,
+            past_days=search.past_days,
+            future_days=search.future_days,
+            delay=search.delay_s,
+        )
+        for log in logs:
+            try:
+                yield from self._of_log(log)
+            except OSError as error:
+                logger.warning("rsync log %s: %s", escape(log.name), error.strerror)
+
+    def accounted(self, arrivals: Iterable[Arrival]) -> None:
+        """Strike out those files of a batch that are recorded, or refused for good."""
+        for arrival in arrivals:
+            if not self._refusals.is_transient(arrival.path):
+                self._strike(arrival.path)
+
+    def _strike(self, path: str) -> None:
+        self.updated.discard(path)
+        self._refusals.resolve_missing(path)
+        for progress in self._progress.values():
+            progress.pending.pop(path, None)
+
+    def finish(self) -> int:
+        """Mark the logs that are done.
+
+        Returns
+        -------
+        waiting : `int`
+            Files that are named by logs and neither accounted for nor refused for now.
+        """
+        waiting = 0
+        forget_before = time.monotonic() - _FORGET_AFTER_S
+        for name, progress in list(self._progress.items()):
+            if progress.pending:
+                waiting += sum(not self._refusals.reason(path) for path in progress.pending)
+                if progress.listed < forget_before:
+                    # Out of the window of days: nobody looks at it any more.
+                    del self._progress[name]
+                continue
+            try:
+                if rsync_logs.done_offset(progress.log) < progress.offset:
+                    rsync_logs.mark_done(progress.log, progress.offset)
+                    logger.info("rsync log %s is done", escape(progress.log.name))
+                del self._progress[name]
+            except OSError as error:
+                logger.warning(
+                    "rsync log %s cannot be marked done: %s. Its files are recorded; give this"
+                    " user the right to write beside it.",
+                    escape(progress.log.name),
+                    error.strerror,
+                )
+        return waiting
+
+    def _of_log(self, log: RsyncLog) -> Iterator[Arrival]:
+        progress = self._progress.get(log.name)
+        if progress is None or progress.log.inode != log.inode:
+            if rsync_logs.is_done(log):
+                return
+            progress = _Progress(log, rsync_logs.done_offset(log))
+            self._progress[log.name] = progress
+        progress.log, progress.listed = log, time.monotonic()
+        # Files that were not there the last time come first: they have waited longest.
+        yield from self._look(list(progress.pending), progress)
+        more = progress.offset < log.size
+        while more:
+            part = read_log(log, progress.offset, line=progress.line)
+            more = part.more
+            for bad in part.bad_lines:
+                self._refuse_line(log, bad)
+            entries = [entry for entry in part.entries if self._is_wanted(entry)]
+            progress.pending.update((entry.path, entry) for entry in entries)
+            self.updated.update(entry.path for entry in entries if entry.updated)
+            progress.offset, progress.line = part.end_offset, part.end_line
+            yield from self._look([entry.path for entry in entries], progress)
+
+    def _look(self, paths: Sequence[str], progress: _Progress) -> Iterator[Arrival]:
+        for path in dict.fromkeys(paths):
+            entry = progress.pending.get(path)
+            arrival = None if entry is None else self._find(path, entry)
+            if entry is None or arrival is None:
+                continue
+            if arrival.path != path:
+                # The line may be read in two ways, and this is the one that is there.
+                progress.pending[arrival.path] = progress.pending.pop(path)
+                self._refusals.resolve_missing(path)
+                if entry.updated:
+                    self.updated.add(arrival.path)
+            if self._refusals.stands_for_good(arrival.path, arrival.stat):
+                self._strike(arrival.path)
+            elif not self._refusals.stands(arrival.path, arrival.stat):
+                yield arrival
+
+    def _find(self, wanted: str, entry: LogEntry) -> Arrival | None:
+        """Look for a logged file in storage; None, and a refusal, while it is not there."""
+        assert self.storage is not None, "the storage area is opened before the logs are read"
+        refused = Refused(
+            RefusalReason.VANISHED,
+            "an rsync log names it, but it is not in storage (any more); it is looked for again",
+        )
+        for path in (entry.path, *entry.other_paths):
+            relpath, _, filename = path.rpartition("/")
+            try:
+                return Arrival(relpath, filename, self.storage.stat(relpath, filename))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                text = f"an rsync log names it, but it cannot be looked at: {error.strerror}"
+                refused = Refused(RefusalReason.UNREADABLE, text)
+        self._refusals.missing(wanted, refused)
+        return None
+
+    def _is_wanted(self, entry: LogEntry) -> bool:
+        return not is_temporary(entry.relpath, entry.filename) and not self._excluded.matches(
+            entry.path
+        )
+
+    def _refuse_line(self, log: RsyncLog, bad: BadLine) -> None:
+        self._refusals.missing(
+            f"{log.name}:{bad.line}",
+            Refused(RefusalReason.BAD_NAME, f"{bad.reason}: {bad.text_escaped}"),
+        )

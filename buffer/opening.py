@@ -1,0 +1,128 @@
+"""Opening and reading arrivals: what is not regular, not settled or not readable ends here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from buffer.candidates import Candidates
+from buffer.discovery import Arrival
+from buffer.ledger import Ledger
+from buffer.models import RefusalReason
+from buffer.names import why_bad
+from buffer.passage import Passage
+from buffer.reading import Reading, Unsettled, read
+from buffer.refusals import Refused
+from buffer.settling import is_open_for_writing, state_of
+
+#: Reading and hashing release Python's lock; more threads than this only queue at the medium.
+THREADS: Final = 4
+
+
+class Opening:
+    """Reads the arrivals of one finder.
+
+    Parameters
+    ----------
+    passage : `Passage`
+        From where to where.
+    ledger : `Ledger`
+        Where it is noted what cannot be read.
+    """
+
+    def __init__(self, passage: Passage, ledger: Ledger) -> None:
+        self._passage, self._ledger = passage, ledger
+
+    def sift(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
+        """Refuse what can be refused by its name and kind; give the others.
+
+        The database would not even take some names.
+        """
+        good = []
+        for arrival in arrivals:
+            bad = why_bad(arrival.relpath, arrival.filename)
+            if bad is not None:
+                self._ledger.refuse(arrival, Refused(RefusalReason.BAD_NAME, bad))
+            elif not arrival.is_regular:
+                text = "only regular files are taken in, no links, FIFOs, sockets or devices"
+                self._ledger.refuse(arrival, Refused(RefusalReason.NOT_REGULAR, text))
+            else:
+                good.append(arrival)
+        return good
+
+    def read(self, arrivals: Sequence[Arrival], candidates: Candidates) -> list[Reading]:
+        """Open, hash and, for a storage on another file system, copy arrivals.
+
+        Returns
+        -------
+        readings : `list` [`Reading`]
+            Those that could be read; the caller closes them.
+        """
+        opened: list[tuple[Arrival, int, int | None]] = []
+        results: list[Reading | Exception] = []
+        try:
+            for arrival in arrivals:
+                descriptor = self._open(arrival)
+                if descriptor is not None:
+                    opened.append((arrival, descriptor, None))
+            opened = [(arrival, fd, self._copy_to(arrival)) for arrival, fd, _ in opened]
+
+            def read_one(item: tuple[Arrival, int, int | None]) -> Reading | Exception:
+                arrival, descriptor, copy_to = item
+                algorithms = {self._passage.algorithm, *candidates.algorithms(arrival)}
+                try:
+                    return read(arrival, descriptor, algorithms, copy_to, self._passage.staging)
+                except (OSError, Unsettled) as error:
+                    return error
+
+            with ThreadPoolExecutor(THREADS) as pool:
+                results = list(pool.map(read_one, opened))
+        except OSError as error:
+            # Not even the directory for copies can be used.
+            self._ledger.failed(arrivals[0], error)
+        finally:
+            read_well = [result for result in results if isinstance(result, Reading)]
+            kept = {reading.descriptor for reading in read_well}
+            for _, descriptor, _ in opened:
+                if descriptor not in kept:
+                    os.close(descriptor)
+        for (arrival, _, _), result in zip(opened, results, strict=False):
+            if isinstance(result, Unsettled):
+                self._ledger.later(arrival)
+            elif isinstance(result, OSError):
+                self._ledger.failed(arrival, result)
+        return read_well
+
+    def _open(self, arrival: Arrival) -> int | None:
+        """Open an arrival; None if it cannot be opened or is not settled."""
+        try:
+            descriptor = self._passage.source.open_file(arrival.relpath, arrival.filename)
+        except OSError as error:
+            self._ledger.failed(arrival, error)
+            return None
+        try:
+            same = state_of(os.fstat(descriptor)) == state_of(arrival.stat)
+            # Files in storage are read-only to everybody; asking for a lease is for the buffer.
+            if same and not (self._passage.move and is_open_for_writing(descriptor)):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        self._ledger.later(arrival)
+        return None
+
+    def _copy_to(self, arrival: Arrival) -> int | None:
+        """Give the directory that an arrival must be copied to; None if a link will do.
+
+        Once the medium has failed with a file, linking it again would be no better: its lost pages
+        count as written. Only a copy is written anew.
+        """
+        if not self._passage.move:
+            return None
+        elsewhere = arrival.stat.st_dev != self._passage.target.device
+        if elsewhere or self._ledger.was_distrusted(arrival):
+            return self._passage.incoming()
+        return None

@@ -1,0 +1,223 @@
+"""What a crash left of a take-in, finished or undone.
+
+Runs before a finder's first batch, and again after a batch that was broken off.
+
+====================================================  ==========================================
+found                                                 done
+====================================================  ==========================================
+intent, nothing in storage, source there              intent deleted: it is taken in again
+intent, nothing in storage, source gone, a copy of    the copy gets its place
+ours in ``.incoming`` has its content
+intent, nothing anywhere                              intent deleted, refusal VANISHED
+intent, and storage has the content                   made durable, marked stored
+intent, storage has other content there, or what      never touched; intent deleted: the arrival is
+cannot be read, and the source is there               refused when it is met
+the same, source gone                                 refusal; the copies are kept
+stored, source not released and still the same        source removed once the stored copy is read
+copy of ours in ``.incoming``, of no use              deleted
+====================================================  ==========================================
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from enum import Enum, StrEnum, auto
+
+from django.utils import timezone
+
+from buffer import placing, steps, storages
+from buffer.discovery import Arrival
+from buffer.duplicates import has_content, what_is_wrong
+from buffer.models import File, RefusalReason
+from buffer.names import INCOMING_DIR
+from buffer.passage import Passage
+from buffer.refusals import Refusals, Refused
+
+logger = logging.getLogger(__name__)
+
+
+class Recovery:
+    """Finishes or undoes what an earlier run of this finder left behind.
+
+    Parameters
+    ----------
+    passage : `Passage`
+        From where to where. Only copies with its prefix are touched.
+    refusals : `Refusals`
+        Where lost arrivals are recorded.
+    """
+
+    def __init__(self, passage: Passage, refusals: Refusals) -> None:
+        self._passage, self._refusals = passage, refusals
+        self._storage, self._source, self._target = passage.storage, passage.source, passage.target
+
+    def run(self) -> Counter[str]:
+        """Bring everything to a state that a cycle can go on from.
+
+        Returns
+        -------
+        counts : `~collections.Counter`
+            How many files met which fate.
+
+        Raises
+        ------
+        OSError
+            The storage area cannot be read or written.
+        """
+        counts: Counter[str] = Counter()
+        ours = File.objects.filter(storage=self._storage, source=str(self._source.root))
+        keep_copies = False
+        for file in ours.intents().order_by("id"):
+            fate = self._intent(file)
+            keep_copies |= fate is Fate.LOST
+            counts[fate] += 1
+            steps.reached("intent recovered")
+        for file in ours.stored().order_by("id"):
+            counts[self._unreleased(file)] += 1
+            steps.reached("source recovered")
+        if not keep_copies:
+            self._clear_incoming()
+        for kind, number in sorted(counts.items()):
+            logger.info("recovery: %d %s", number, kind)
+        return counts
+
+    def _intent(self, file: File) -> Fate:
+        there = self._look_in_storage(file)
+        if there is Content.SAME:
+            return Fate.COMPLETED
+        if self._is_in_buffer(file):
+            self._undo(file)
+            return Fate.UNDONE
+        if there is Content.NONE and self._complete_from_copy(file):
+            return Fate.FROM_COPY
+        self._undo(file)
+        text = "it was gone from the buffer when the finder came back after a crash, before it was"
+        if there is Content.NONE:
+            self._refuse(file, RefusalReason.VANISHED, f"{text} stored")
+            return Fate.VANISHED
+        self._refuse(
+            file,
+            RefusalReason.CONFLICT,
+            f"{text} stored, and storage has something else of this name. If there was a copy, it"
+            f" is in {INCOMING_DIR} of the storage until the finder starts again",
+        )
+        return Fate.LOST
+
+    def _look_in_storage(self, file: File) -> Content:
+        """Look for an intent's file in its place; complete it if it is there."""
+        try:
+            descriptor = self._target.open_file(file.relpath, file.filename)
+        except FileNotFoundError:
+            return Content.NONE
+        except OSError as error:
+            logger.warning("cannot look at %s in storage: %s", file, error.strerror)
+            return Content.OTHER
+        try:
+            if not has_content(descriptor, file):
+                return Content.OTHER
+            self._complete(file, descriptor)
+            return Content.SAME
+        finally:
+            os.close(descriptor)
+
+    def _unreleased(self, file: File) -> Fate:
+        """Remove the source of a stored file, if it is still there and the stored copy is good."""
+        fate = Fate.WAS_RELEASED
+        try:
+            if self._is_in_buffer(file, same=True):
+                wrong = what_is_wrong(self._target, file)
+                if wrong:
+                    logger.warning("stored file %d (%s) is %s in storage", file.pk, file, wrong)
+                    # The arrival is met as a duplicate, and repairs it.
+                    return Fate.NOT_RELEASED
+                os.unlink(file.filename, dir_fd=self._source.directory(file.relpath))
+                fate = Fate.RELEASED
+        except OSError as error:
+            logger.warning("the source of %s cannot be released: %s", file, error.strerror)
+            return Fate.NOT_RELEASED
+        steps.reached("source unlinked")
+        File.objects.filter(pk=file.pk).update(source=None, source_identity=None)
+        return fate
+
+    def _complete_from_copy(self, file: File) -> bool:
+        incoming = storages.incoming(self._target)
+        for name in self._own_copies(incoming):
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=incoming)
+            try:
+                if not has_content(descriptor, file):
+                    continue
+                directory = self._target.directory(file.relpath, make=True)
+                placing.place(descriptor, incoming, name, directory, file.filename)
+                steps.reached("copy placed")
+                self._complete(file, descriptor)
+                return True
+            finally:
+                os.close(descriptor)
+        return False
+
+    def _complete(self, file: File, descriptor: int) -> None:
+        """Make a file that has its place durable, and say so."""
+        pending = self._passage.pending()
+        try:
+            pending.add(descriptor)
+            pending.add_way(self._target, file.relpath)
+            pending.sync()
+        finally:
+            pending.clear()
+        File.objects.filter(pk=file.pk).update(stored_on=timezone.now())
+
+    def _undo(self, file: File) -> None:
+        File.objects.intents().filter(pk=file.pk).delete()
+
+    def _refuse(self, file: File, reason: RefusalReason, detail: str) -> None:
+        self._refusals.add(file.path, None, Refused(reason, detail, checksum=file.checksum))
+
+    def _clear_incoming(self) -> None:
+        incoming = storages.incoming(self._target)
+        for name in self._own_copies(incoming):
+            os.unlink(name, dir_fd=incoming)
+
+    def _own_copies(self, incoming: int) -> list[str]:
+        return sorted(
+            name
+            for name in os.listdir(incoming)
+            if name.startswith(self._passage.staging) and name.endswith(".part")
+        )
+
+    def _is_in_buffer(self, file: File, *, same: bool = False) -> bool:
+        """Tell whether the source lies in the buffer; with `same`, as it was taken in.
+
+        Device numbers may change when a host starts again, so they are not compared.
+        """
+        try:
+            found = Arrival(
+                file.relpath, file.filename, self._source.stat(file.relpath, file.filename)
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        recorded = (file.source_identity or "").partition(":")[2]
+        return not same or found.identity.partition(":")[2] == recorded
+
+
+class Content(Enum):
+    """What lies in a file's place in storage."""
+
+    NONE = auto()
+    SAME = auto()
+    # Another file, or something that cannot be read.
+    OTHER = auto()
+
+
+class Fate(StrEnum):
+    """What became of what was found."""
+
+    COMPLETED = "found in storage and completed"
+    UNDONE = "intents undone, to be taken in again"
+    FROM_COPY = "completed from a copy"
+    VANISHED = "vanished from the buffer before they were stored"
+    LOST = "gone from the buffer, and their places in storage taken by others"
+    WAS_RELEASED = "sources had been released"
+    RELEASED = "sources released"
+    NOT_RELEASED = "sources kept, because they or the stored copies need a look"

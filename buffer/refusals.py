@@ -1,0 +1,248 @@
+"""Arrivals that were not taken in: recorded once, remembered, and closed when they are gone.
+
+A refusal is looked up by what the arrival *is* (device, inode, size, times), so that an arrival
+that did not change is neither read nor recorded again: a hundred thousand of them cost a cycle no
+more than the walk that finds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from buffer.models import TRANSIENT_REASONS, File, Refusal, RefusalReason, Storage
+from buffer.names import escape
+from buffer.settling import state_of
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY_S: Final = 5.0
+LONGEST_RETRY_S: Final = 300.0
+#: Where room was missing, somebody is at work to make some.
+LONGEST_FULL_S: Final = 60.0
+#: How soon a person's decision is noticed.
+REFRESH_S: Final = 5.0
+_PART: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why one arrival was refused."""
+
+    reason: RefusalReason
+    detail: str
+    checksum: str = ""
+    file: File | None = None
+    #: Set when nothing is left to decide: a duplicate that was deleted or set aside.
+    resolved_how: str = ""
+
+
+@dataclass(slots=True)
+class _Known:
+    identity: str
+    reason: str
+    #: By the steady clock; None: only a change of the arrival makes another look worth it.
+    retry_at: float | None
+    tries: int = 0
+    scan: int = 0
+
+
+class Refusals:
+    """The standing refusals of one source.
+
+    Parameters
+    ----------
+    storage : `Storage`
+        Where the arrivals were to go.
+    source : `str`
+        The buffer they lie in.
+    steady : callable, optional
+        A clock that is never set.
+    """
+
+    def __init__(
+        self, storage: Storage, source: str, *, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._storage, self._source, self._steady = storage, source, steady
+        self._scan = 0
+        self._known: dict[str, _Known] = {}
+        self._refresh_at = steady() + REFRESH_S
+        for row in Refusal.objects.unresolved().filter(storage=storage, source=source):
+            # Transient ones are tried again at once: a restart may be what was waited for.
+            retry_at = steady() if row.reason in TRANSIENT_REASONS else None
+            self._known[row.key] = _Known(row.identity, row.reason, retry_at)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def stands(self, path: str, stat: os.stat_result) -> bool:
+        """Tell whether an arrival was refused and there is no reason to look at it again."""
+        if not self._known:
+            return False
+        known = self._known.get(self._key(path))
+        if known is None:
+            return False
+        known.scan = self._scan
+        if known.identity != _identity(stat):
+            return False
+        return known.retry_at is None or self._steady() < known.retry_at
+
+    def stands_for_good(self, path: str, stat: os.stat_result) -> bool:
+        """Tell whether an arrival was refused, and time alone will not change that."""
+        known = self._known.get(self._key(path)) if self._known else None
+        return known is not None and known.retry_at is None and known.identity == _identity(stat)
+
+    def is_transient(self, path: str) -> bool:
+        """Tell whether a path has a standing refusal that time may heal."""
+        return self.reason(path) in TRANSIENT_REASONS
+
+    def reason(self, path: str) -> str:
+        """Give the reason of a path's standing refusal; '' if there is none."""
+        known = self._known.get(self._key(path)) if self._known else None
+        return "" if known is None else known.reason
+
+    def add(self, path: str, stat: os.stat_result | None, refused: Refused) -> None:
+        """Record a refusal, with one line in the log.
+
+        Parameters
+        ----------
+        path : `str`
+            Path below the source, as the file system has it.
+        stat : `os.stat_result` or `None`
+            What it is; None if it is gone.
+        refused : `Refused`
+            Why.
+        """
+        key, identity = self._key(path), _identity(stat) if stat else ""
+        now = timezone.now()
+        shown = {
+            "reason": refused.reason,
+            "detail": refused.detail,
+            "size_bytes": stat.st_size if stat else None,
+            "mtime": _moment(stat.st_mtime) if stat else None,
+            "identity": identity,
+            "checksum": refused.checksum,
+            "file": refused.file,
+            "last_seen": now,
+        }
+        if refused.resolved_how:
+            shown |= {
+                "resolved_on": now,
+                "resolved_how": refused.resolved_how,
+                "resolved_by": "finder",
+            }
+        known = self._known.get(key)
+        tries = known.tries + 1 if known and known.reason == refused.reason else 0
+        pause = _pause(tries, refused.reason) if refused.reason in TRANSIENT_REASONS else None
+        shown["next_attempt_on"] = None if pause is None else now + timedelta(seconds=pause)
+        with transaction.atomic():
+            row = Refusal.objects.unresolved().filter(key=key)
+            if not row.update(times_seen=F("times_seen") + 1, **shown):
+                Refusal.objects.create(
+                    storage=self._storage,
+                    source=self._source,
+                    path=escape(path),
+                    key=key,
+                    first_seen=now,
+                    **shown,
+                )
+        # Not before it is recorded: what is remembered is not recorded again.
+        if refused.resolved_how:
+            self._known.pop(key, None)
+        else:
+            retry_at = None if pause is None else self._steady() + pause
+            self._known[key] = _Known(identity, refused.reason, retry_at, tries, self._scan)
+        if known is None or known.reason != refused.reason:
+            log = logger.info if refused.resolved_how else logger.warning
+            log(
+                "%s %s: %s%s",
+                refused.reason,
+                escape(path),
+                refused.detail,
+                f" ({refused.resolved_how})" if refused.resolved_how else "",
+            )
+
+    def missing(self, path: str, refused: Refused) -> None:
+        """Record that something is not there, unless that is recorded and not due yet."""
+        known = self._known.get(self._key(path))
+        if known is not None and not known.identity:
+            known.scan = self._scan
+            if known.retry_at is None or self._steady() < known.retry_at:
+                return
+        self.add(path, None, refused)
+
+    def resolve_missing(self, path: str) -> None:
+        """Close the refusal of something that was not there, and is there now."""
+        known = self._known.get(self._key(path)) if self._known else None
+        if known is not None and not known.identity:
+            self._resolve_key(self._key(path), "it is there now")
+
+    def resolve(self, path: str, how: str) -> None:
+        """Close the refusal of a path, if there is one: it was taken in after all."""
+        if self._known:
+            self._resolve_key(self._key(path), how)
+
+    def end_of_scan(self) -> None:
+        """Close the refusals of everything that a complete scan did not find any more."""
+        gone = [key for key, known in self._known.items() if known.scan != self._scan]
+        for start in range(0, len(gone), _PART):
+            self._close(gone[start : start + _PART], "no longer in the buffer")
+        self._scan += 1
+
+    def refresh(self) -> None:
+        """Forget, now and then, the refusals that a person has decided upon."""
+        if not self._known or self._steady() < self._refresh_at:
+            return
+        standing = set(
+            Refusal.objects.unresolved()
+            .filter(storage=self._storage, source=self._source)
+            .values_list("key", flat=True)
+        )
+        for key in [key for key in self._known if key not in standing]:
+            del self._known[key]
+        self._refresh_at = self._steady() + REFRESH_S
+
+    def _resolve_key(self, key: str, how: str) -> None:
+        if key in self._known:
+            self._close([key], how)
+
+    def _close(self, keys: list[str], how: str) -> None:
+        Refusal.objects.unresolved().filter(key__in=keys).update(
+            resolved_on=timezone.now(), resolved_how=how, resolved_by="finder"
+        )
+        for key in keys:
+            del self._known[key]
+
+    def _key(self, path: str) -> str:
+        text = f"{self._storage.pk}\0{self._source}\0{path}"
+        return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def _identity(stat: os.stat_result) -> str:
+    return ":".join(map(str, state_of(stat)))
+
+
+def _pause(tries: int, reason: str) -> float:
+    """Seconds until a transient refusal is tried again: doubling, with jitter."""
+    longest = LONGEST_FULL_S if reason == RefusalReason.STORAGE_FULL else LONGEST_RETRY_S
+    pause = min(FIRST_RETRY_S * 2.0 ** min(tries, 10), longest)
+    return pause * random.uniform(0.75, 1.25)
+
+
+def _moment(seconds: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        # File systems hold any number of seconds, far beyond the year 9999.
+        return None

@@ -1,0 +1,104 @@
+"""What a finder's worker does when it is woken: cycles, for some seconds."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+from django.db import close_old_connections
+
+from buffer.board import stopping
+from buffer.components import Heartbeat
+from buffer.finder import Finder
+from buffer.finder_config import Finder as FinderSection
+from buffer.models import Component, Storage
+
+logger = logging.getLogger(__name__)
+
+#: How long a session goes on before it returns to the queue; seconds.
+SESSION_S: Final = 10.0
+#: Longest time in which a stop is noticed while there is nothing to do; seconds.
+_STEP_S: Final = 0.1
+#: Pause between cycles that found nothing to do, whatever is configured; seconds.
+_SHORTEST_S: Final = 0.02
+#: Pause while nothing can be taken in; seconds.
+_BLOCKED_S: Final = 1.0
+
+# By run: what a finder remembers of settling files lives in its worker.
+_finders: dict[int, tuple[Finder, FinderSection, bool]] = {}
+_blocked: dict[int, str] = {}
+
+
+def finder_session(run_id: int) -> None:
+    """Run a finder's cycles for a bounded time (a django-q2 task).
+
+    Parameters
+    ----------
+    run_id : `int`
+        Id of the component row of the command that sent it.
+    """
+    close_old_connections()
+    if _is_over(run_id):
+        return
+    heartbeat = Heartbeat(run_id)
+    try:
+        finder, config, once = _finder(run_id)
+        _run(finder, config, heartbeat, once=once)
+    except Exception as error:
+        # Not meant to happen. Say so to whoever looks at the run; the next session tries again.
+        text = str(error).strip().partition("\n")[0]
+        heartbeat.beat(message=f"the finder failed: {type(error).__name__}: {text}", now=True)
+        _rest(_BLOCKED_S)
+        raise
+
+
+def _run(finder: Finder, config: FinderSection, heartbeat: Heartbeat, *, once: bool) -> None:
+    until = time.monotonic() + SESSION_S
+    while not stopping() and time.monotonic() < until:
+        cycle = finder.cycle(until=until, stop=stopping)
+        _log_change(heartbeat.id, cycle.blocked)
+        counters = dict(finder.counters)
+        heartbeat.beat(message=cycle.blocked, counters=counters, now=once or stopping())
+        if cycle.blocked:
+            _rest(max(config.pause, _BLOCKED_S))
+        elif cycle.complete and not cycle.done:
+            _rest(max(config.pause, _SHORTEST_S))
+    heartbeat.beat(counters=dict(finder.counters), now=True)
+
+
+def _is_over(run_id: int) -> bool:
+    """Tell whether a wake-up is a left-over of a run that has ended or was killed."""
+    row = Component.objects.filter(pk=run_id).first()
+    if row is None or row.stopped_on is not None:
+        return True
+    newer = Component.objects.filter(
+        kind=row.kind, subject=row.subject, host=row.host, pk__gt=run_id
+    )
+    return newer.exists()
+
+
+def _log_change(run_id: int, blocked: str) -> None:
+    """Log that nothing can be taken in, and that it can be again, once each."""
+    before = _blocked.get(run_id, "")
+    if blocked and blocked != before:
+        logger.error("%s; trying again", blocked)
+    elif before and not blocked:
+        logger.info("files can be taken in again")
+    _blocked[run_id] = blocked
+
+
+def _finder(run_id: int) -> tuple[Finder, FinderSection, bool]:
+    found = _finders.get(run_id)
+    if found is None:
+        settings = Component.objects.get(pk=run_id).settings
+        config = FinderSection.model_validate(settings["finder"])
+        storage = Storage.objects.get(pk=settings["storage"])
+        found = _finders[run_id] = (Finder(config, storage), config, settings["once"])
+    return found
+
+
+def _rest(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not stopping() and (left := end - time.monotonic()) > 0:
+        time.sleep(min(_STEP_S, left))

@@ -1,0 +1,199 @@
+"""Taking files in: from an arrival in the buffer to a stored file, whatever happens between.
+
+The order of a batch is the promise. Bytes are hashed (and copied, if the storage is on another
+file system), the *intent* is committed, the file gets its place by a way that cannot overwrite,
+everything is made durable, *stored* is committed, and only then is the source released. Here it is
+decided what each arrival is; `buffer.opening` reads, `buffer.storing` stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from buffer import placing
+from buffer.candidates import Candidates, look_up
+from buffer.discovery import Arrival
+from buffer.duplicates import Duplicates
+from buffer.io_errors import StorageError, errors_as
+from buffer.ledger import Ledger
+from buffer.models import File, RefusalReason
+from buffer.opening import Opening
+from buffer.passage import Passage
+from buffer.reading import Reading
+from buffer.refusals import Refused
+from buffer.storing import Storing, insert
+
+
+class TakeIn:
+    """Takes batches of arrivals from one source into one storage area.
+
+    Parameters
+    ----------
+    passage : `Passage`
+        From where to where.
+    ledger : `Ledger`
+        Where it is noted what became of each arrival.
+    duplicates : `Duplicates`
+        What to do with arrivals that are stored already.
+    """
+
+    def __init__(self, passage: Passage, ledger: Ledger, duplicates: Duplicates) -> None:
+        self._passage, self._ledger, self._duplicates = passage, ledger, duplicates
+        self._opening = Opening(passage, ledger)
+        self._storing = Storing(passage, ledger)
+
+    def batch(self, arrivals: Sequence[Arrival]) -> set[str]:
+        """Take in what can be taken in of some arrivals; record why for the others.
+
+        Returns
+        -------
+        accounted : `set` [`str`]
+            Paths of the arrivals that are stored, duplicate or refused. The others are not settled
+            yet.
+
+        Raises
+        ------
+        CannotStore
+            The storage takes no files. Those that it does not take stay where they are.
+        django.db.DatabaseError
+            The database does not answer. `buffer.recovery` must run before the next batch.
+        """
+        self._passage.source.forget()
+        self._passage.target.forget()
+        self._ledger.begin()
+        good = self._opening.sift(arrivals)
+        if good:
+            candidates = look_up(self._passage.storage, good)
+            readings = self._opening.read(good, candidates)
+            try:
+                fresh = self._sort_out(readings, candidates)
+                if self._passage.move:
+                    self._storing.store(fresh)
+                else:
+                    self._record(fresh)
+            finally:
+                for reading in readings:
+                    reading.close()
+        if self._ledger.blocked is not None:
+            raise self._ledger.blocked
+        return self._ledger.accounted
+
+    def flush(self) -> None:
+        """Commit which sources are gone; otherwise the next batch does it."""
+        self._storing.flush()
+
+    def _sort_out(self, readings: Sequence[Reading], candidates: Candidates) -> list[Reading]:
+        """Settle duplicates, refuse conflicts; give what is new."""
+        fresh: list[Reading] = []
+        contents: set[tuple[str, str]] = set()
+        for reading in readings:
+            same, taken = candidates.same_as(reading), candidates.in_place_of(reading.arrival)
+            content = (reading.arrival.filename, reading.checksums[self._passage.algorithm])
+            if same is not None and same == taken and not self._passage.move:
+                # Recorded in place before, as it is.
+                self._ledger.done(reading.arrival, "known")
+            elif same is not None:
+                self._settle(reading, same)
+            elif taken is not None and taken.stored_on is None:
+                # Somebody else is taking in a file of this place: see what it is when it is done.
+                continue
+            elif taken is not None:
+                self._refuse_conflict(reading, taken)
+            elif content not in contents:
+                # A twin in this batch will be this one's duplicate in the next.
+                contents.add(content)
+                fresh.append(reading)
+        return fresh
+
+    def _settle(self, reading: Reading, stored: File) -> None:
+        """Deal with an arrival that is stored already."""
+        arrival = reading.arrival
+        try:
+            if self._is_leftover(arrival, stored):
+                how = self._duplicates.delete(reading, stored)
+                self._storing.released(stored)
+                self._ledger.done(arrival, "released", how)
+                return
+            # In storage itself nothing is ever touched.
+            how = self._duplicates.settle(reading, stored) if self._passage.move else ""
+        except OSError as error:
+            self._ledger.failed(arrival, error)
+            return
+        except placing.Swapped:
+            self._ledger.swapped(arrival)
+            return
+        self._ledger.refuse(
+            arrival,
+            Refused(
+                RefusalReason.DUPLICATE,
+                f"same name and content as stored file {stored.pk} ({stored})",
+                checksum=reading.checksums[self._passage.algorithm],
+                file=stored,
+                resolved_how=how,
+            ),
+            kind="duplicates",
+        )
+
+    def _is_leftover(self, arrival: Arrival, stored: File) -> bool:
+        """Tell whether this is the very file that was stored, and could not be removed then."""
+        source = str(self._passage.source.root)
+        return stored.source == source and stored.source_identity == arrival.identity
+
+    def _refuse_conflict(self, reading: Reading, taken: File) -> None:
+        moved = self._passage.move
+        self._ledger.refuse(
+            reading.arrival,
+            Refused(
+                RefusalReason.CONFLICT if moved else RefusalReason.CHANGED_IN_STORAGE,
+                f"same name as stored file {taken.pk}, other content; the stored file is kept as"
+                " it is"
+                if moved
+                else f"its content is not what is recorded as file {taken.pk}",
+                checksum=reading.checksums[self._passage.algorithm],
+                file=taken,
+            ),
+        )
+
+    def _record(self, readings: Sequence[Reading]) -> None:
+        """Record files that lie in storage already."""
+        if not readings:
+            return
+        pending = self._passage.pending()
+        try:
+            with errors_as(StorageError):
+                for reading in readings:
+                    pending.add(reading.descriptor)
+                    pending.add_way(self._passage.target, reading.arrival.relpath)
+                pending.sync()
+        except OSError as error:
+            for reading in readings:
+                self._ledger.failed(reading.arrival, error)
+            return
+        finally:
+            pending.clear()
+        rows = [self._row_in_place(reading) for reading in readings]
+        try:
+            with transaction.atomic():
+                File.objects.bulk_create(rows)
+            recorded = [True] * len(rows)
+        except IntegrityError:
+            recorded = [insert(row) for row in rows]
+        for reading, done in zip(readings, recorded, strict=True):
+            if done:
+                self._ledger.done(reading.arrival, "stored")
+
+    def _row_in_place(self, reading: Reading) -> File:
+        arrival, now = reading.arrival, timezone.now()
+        return File(
+            storage=self._passage.storage,
+            relpath=arrival.relpath,
+            filename=arrival.filename,
+            checksum=reading.checksums[self._passage.algorithm],
+            checksum_algorithm=self._passage.algorithm,
+            size_bytes=arrival.stat.st_size,
+            seen_on=now,
+            stored_on=now,
+        )

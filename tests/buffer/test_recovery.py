@@ -1,0 +1,140 @@
+"""What a crash left: each row of the table in `buffer.recovery`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from blake3 import blake3
+from django.utils import timezone
+
+from buffer.models import File, Refusal, RefusalReason
+from buffer.recovery import Fate, Recovery
+from buffer.refusals import Refusals
+from tests.buffer.conftest import Ground
+
+pytestmark = pytest.mark.django_db
+
+
+def left(ground: Ground, name: str, content: bytes = b"content", **fields: Any) -> File:
+    relpath, _, filename = name.rpartition("/")
+    path = ground.source / name
+    return File.objects.create(
+        storage=ground.storage,
+        relpath=relpath,
+        filename=filename,
+        checksum=blake3(content).hexdigest(),
+        checksum_algorithm="blake3",
+        size_bytes=len(content),
+        source=str(ground.source),
+        source_identity=ground.arrival(name).identity if path.exists() else "1:2:3:4",
+        **fields,
+    )
+
+
+def recover(ground: Ground) -> dict[str, int]:
+    passage = ground.passage(fsync=True)
+    return dict(Recovery(passage, Refusals(ground.storage, str(ground.source))).run())
+
+
+def put_in_storage(ground: Ground, name: str, content: bytes = b"content") -> None:
+    path = ground.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_intent_only(ground: Ground) -> None:
+    ground.put("d/a")
+    left(ground, "d/a")
+    assert recover(ground) == {Fate.UNDONE: 1}
+    assert not File.objects.exists()
+
+
+def test_intent_and_its_file(ground: Ground) -> None:
+    ground.put("d/a")
+    put_in_storage(ground, "d/a")
+    left(ground, "d/a")
+    assert recover(ground) == {Fate.COMPLETED: 1, Fate.RELEASED: 1}
+    assert File.objects.stored().get().source is None
+    assert not (ground.source / "d/a").exists()
+    ground.check()
+
+
+def test_intent_and_another_file(ground: Ground) -> None:
+    ground.put("a")
+    put_in_storage(ground, "a", b"foreign")
+    left(ground, "a")
+    assert recover(ground) == {Fate.UNDONE: 1}
+    assert ground.stored("a") == b"foreign"
+
+
+@pytest.mark.parametrize("what", ["file", "link", "directory link"])
+def test_intent_another_file_and_the_source_gone(ground: Ground, what: str) -> None:
+    """It is said, what is there stays, and so does a copy that may be the last."""
+    if what == "file":
+        put_in_storage(ground, "d/a", b"foreign")
+    elif what == "link":
+        (ground.root / "d").mkdir()
+        (ground.root / "d/a").symlink_to("/etc/passwd")
+    else:
+        (ground.root / "d").symlink_to("/etc")
+    put_in_storage(ground, ".incoming/me-1.part")
+    left(ground, "d/a")
+    assert recover(ground) == {Fate.LOST: 1}
+    assert ground.refusal().reason == RefusalReason.CONFLICT
+    assert ground.incoming() == ["me-1.part"]
+    if what == "file":
+        assert ground.stored("d/a") == b"foreign"
+
+
+def test_intent_and_a_copy(ground: Ground) -> None:
+    put_in_storage(ground, ".incoming/me-0.part", b"half")
+    put_in_storage(ground, ".incoming/me-1.part")
+    left(ground, "d/a")
+    assert recover(ground) == {Fate.FROM_COPY: 1, Fate.WAS_RELEASED: 1}
+    assert ground.stored("d/a") == b"content"
+    ground.check()
+
+
+def test_intent_and_nothing(ground: Ground) -> None:
+    left(ground, "d/a")
+    assert recover(ground) == {Fate.VANISHED: 1}
+    assert ground.refusal().reason == RefusalReason.VANISHED
+    assert not File.objects.exists()
+
+
+def test_stored_and_another_arrival_of_its_name(ground: Ground) -> None:
+    ground.put("a", b"old")
+    put_in_storage(ground, "a", b"old")
+    left(ground, "a", b"old", stored_on=timezone.now())
+    os.unlink(ground.source / "a")
+    ground.put("a", b"newcomer")
+    assert recover(ground) == {Fate.WAS_RELEASED: 1}
+    assert (ground.source / "a").read_bytes() == b"newcomer"
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_stored_but_not_good(ground: Ground, damage: str) -> None:
+    ground.put("a")
+    if damage == "damaged":
+        put_in_storage(ground, "a", b"contexx")
+    left(ground, "a", stored_on=timezone.now())
+    assert recover(ground) == {Fate.NOT_RELEASED: 1}
+    assert (ground.source / "a").exists()
+    assert File.objects.unreleased().exists()
+
+
+def test_copies_of_nobody(ground: Ground) -> None:
+    for name in ("me-1.part", "you-1.part", "damaged-1-ab", "me-notes"):
+        put_in_storage(ground, f".incoming/{name}")
+    assert recover(ground) == {}
+    assert ground.incoming() == ["damaged-1-ab", "me-notes", "you-1.part"]
+
+
+def test_intents_of_other_finders_are_left(ground: Ground) -> None:
+    file = left(ground, "a")
+    File.objects.filter(pk=file.pk).update(source="/another/buffer")
+    assert recover(ground) == {}
+    assert File.objects.intents().exists()
+    assert not Refusal.objects.exists()

@@ -1,0 +1,162 @@
+"""What is remembered of refused arrivals."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from buffer.models import Refusal, RefusalReason, Storage
+from buffer.refusals import (
+    FIRST_RETRY_S,
+    LONGEST_FULL_S,
+    LONGEST_RETRY_S,
+    Refusals,
+    Refused,
+    _pause,
+)
+
+pytestmark = pytest.mark.django_db
+
+LASTING = Refused(RefusalReason.CONFLICT, "same name")
+PASSING = Refused(RefusalReason.UNREADABLE, "may not be read")
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def refusals(storage: Storage, clock: Clock) -> Refusals:
+    return Refusals(storage, "/buffer", steady=clock)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "a").write_bytes(b"x")
+    return tmp_path / "a"
+
+
+def test_a_lasting_one_stands_until_the_arrival_changes(
+    refusals: Refusals, path: Path, clock: Clock
+) -> None:
+    assert not refusals.stands("a", path.lstat())
+    refusals.add("a", path.lstat(), LASTING)
+    clock.now += 1e9
+    assert refusals.stands("a", path.lstat())
+    assert refusals.stands_for_good("a", path.lstat())
+    assert not refusals.stands("b", path.lstat())
+    path.write_bytes(b"other")
+    assert not refusals.stands("a", path.lstat())
+
+
+def test_a_passing_one_is_due_again(refusals: Refusals, path: Path, clock: Clock) -> None:
+    refusals.add("a", path.lstat(), PASSING)
+    assert refusals.stands("a", path.lstat())
+    assert not refusals.stands_for_good("a", path.lstat())
+    clock.now += FIRST_RETRY_S * 1.3
+    assert not refusals.stands("a", path.lstat())
+    refusals.add("a", path.lstat(), PASSING)
+    row = Refusal.objects.get()
+    assert row.times_seen == 2
+    assert row.next_attempt_on is not None and row.next_attempt_on > timezone.now()
+
+
+def test_pauses_grow_to_a_limit() -> None:
+    assert FIRST_RETRY_S * 0.7 < _pause(0, RefusalReason.EIO) < FIRST_RETRY_S * 1.3
+    assert _pause(99, RefusalReason.EIO) > LONGEST_RETRY_S * 0.7
+    assert _pause(99, RefusalReason.STORAGE_FULL) < LONGEST_FULL_S * 1.3
+
+
+def test_remembered_over_a_restart(refusals: Refusals, storage: Storage, path: Path) -> None:
+    refusals.add("a", path.lstat(), LASTING)
+    refusals.add("b", path.lstat(), PASSING)
+    again = Refusals(storage, "/buffer")
+    assert again.stands("a", path.lstat())
+    assert not again.stands("b", path.lstat()), "a restart may be what it waits for"
+    assert len(Refusals(storage, "/other")) == 0
+
+
+def test_closed_when_taken_in_or_gone(refusals: Refusals, path: Path) -> None:
+    for name in ("a", "b"):
+        refusals.add(name, path.lstat(), LASTING)
+    refusals.end_of_scan()
+    refusals.resolve("a", "taken in")
+    refusals.resolve("unknown", "taken in")
+    assert Refusal.objects.get(path="a").resolved_how == "taken in"
+    refusals.end_of_scan()
+    assert Refusal.objects.get(path="b").resolved_how == "no longer in the buffer"
+    assert len(refusals) == 0
+
+
+def test_many_that_are_gone(
+    refusals: Refusals, path: Path, django_assert_max_num_queries: object
+) -> None:
+    for n in range(600):
+        refusals.add(f"{n}", path.lstat(), LASTING)
+    refusals.end_of_scan()
+    with django_assert_max_num_queries(2):  # type: ignore[operator]
+        refusals.end_of_scan()
+    assert not Refusal.objects.unresolved().exists()
+
+
+def test_what_a_person_decided_is_forgotten(refusals: Refusals, path: Path, clock: Clock) -> None:
+    refusals.add("a", path.lstat(), LASTING)
+    refusals.add("b", path.lstat(), LASTING)
+    Refusal.objects.filter(path="a").update(resolved_on=timezone.now())
+    refusals.refresh()
+    assert refusals.stands("a", path.lstat()), "not asked at every cycle"
+    clock.now += 100
+    refusals.refresh()
+    assert not refusals.stands("a", path.lstat())
+    assert refusals.stands("b", path.lstat())
+
+
+def test_a_settled_duplicate_is_recorded_and_not_remembered(refusals: Refusals, path: Path) -> None:
+    settled = Refused(RefusalReason.DUPLICATE, "same", resolved_how="deleted")
+    refusals.add("a", path.lstat(), settled)
+    refusals.add("a", path.lstat(), settled)
+    assert len(refusals) == 0
+    assert Refusal.objects.filter(resolved_by="finder").count() == 2
+
+
+def test_one_line_in_the_log(
+    refusals: Refusals, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        refusals.add("a\nb", path.lstat(), LASTING)
+    assert [record.getMessage() for record in caplog.records] == [r"CONFLICT a\x0ab: same name"]
+
+
+def test_times_beyond_the_calendar(refusals: Refusals, path: Path) -> None:
+    os.utime(path, (1e15, 1e12))
+    refusals.add("a", path.lstat(), LASTING)
+    assert Refusal.objects.get().path == "a"
+
+
+def test_names_that_are_no_text(refusals: Refusals, path: Path) -> None:
+    refusals.add("a\udcff", path.lstat(), LASTING)
+    assert refusals.stands("a\udcff", path.lstat())
+    assert Refusal.objects.get().path == r"a\udcff"
+
+
+def test_missing(refusals: Refusals, clock: Clock) -> None:
+    gone = Refused(RefusalReason.VANISHED, "not there")
+    for _ in range(3):
+        refusals.missing("a", gone)
+    assert Refusal.objects.get().times_seen == 1
+    clock.now += 10
+    refusals.missing("a", gone)
+    assert Refusal.objects.get().times_seen == 2
+    refusals.resolve_missing("a")
+    assert Refusal.objects.get().resolved_on is not None

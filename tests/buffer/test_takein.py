@@ -1,0 +1,104 @@
+"""One batch, and how batches are cut."""
+
+from __future__ import annotations
+
+import pytest
+
+from buffer import batches as batches_module
+from buffer.batches import batches
+from buffer.duplicates import Duplicates
+from buffer.finder_config import AlternativeAction
+from buffer.models import File
+from buffer.takein import TakeIn
+from tests.buffer.conftest import Ground
+
+pytestmark = pytest.mark.django_db
+
+
+def take_in(ground: Ground, **changes: object) -> TakeIn:
+    passage = ground.passage(**changes)
+    duplicates = Duplicates(passage, AlternativeAction.DELETE, None)
+    return TakeIn(passage, ground.ledger(passage), duplicates)
+
+
+def test_one_batch(ground: Ground) -> None:
+    ground.put("d/a", b"a")
+    ground.put("b", b"b")
+    work = take_in(ground)
+    assert work.batch([ground.arrival("d/a"), ground.arrival("b")]) == {"d/a", "b"}
+    file = File.objects.get(filename="a")
+    assert (file.relpath, file.size_bytes, file.checksum_algorithm) == ("d", 1, "blake3")
+    assert file.stored_on is not None and file.seen_on is not None
+    assert file.seen_on <= file.stored_on
+    assert File.objects.unreleased().count() == 2
+    work.flush()
+    assert not File.objects.unreleased().exists()
+
+
+def test_queries_do_not_grow_with_the_batch(
+    ground: Ground, django_assert_max_num_queries: object
+) -> None:
+    for n in range(60):
+        ground.put(f"{n}", b"%d" % n)
+    arrivals = [ground.arrival(f"{n}") for n in range(60)]
+    with django_assert_max_num_queries(16):  # type: ignore[operator]
+        take_in(ground).batch(arrivals)
+    assert File.objects.stored().count() == 60
+
+
+def test_a_stale_look_at_an_arrival(ground: Ground) -> None:
+    ground.put("a", b"begun")
+    arrival = ground.arrival("a")
+    ground.put("a", b"and done")
+    assert take_in(ground).batch([arrival]) == set()
+    assert not File.objects.exists()
+
+
+def test_a_place_that_somebody_takes_in_already(ground: Ground) -> None:
+    ground.put("a")
+    File.objects.create(
+        storage=ground.storage, filename="a", checksum="x", checksum_algorithm="blake3",
+        size_bytes=1, source="/another",
+    )  # fmt: skip
+    assert take_in(ground).batch([ground.arrival("a")]) == set()
+    assert (ground.source / "a").exists()
+
+
+def test_a_place_that_is_reserved_just_now(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it was looked for, before the intents are written: the others go on."""
+    from buffer import takein
+    from buffer.candidates import Candidates
+
+    for name in "ab":
+        ground.put(name, name.encode())
+    File.objects.create(
+        storage=ground.storage, filename="a", checksum="x", checksum_algorithm="blake3",
+        size_bytes=1, source="/another",
+    )  # fmt: skip
+    monkeypatch.setattr(takein, "look_up", lambda *_: Candidates([]))
+    assert take_in(ground).batch([ground.arrival(name) for name in "ab"]) == {"b"}
+    assert (ground.source / "a").exists()
+    assert ground.stored("b") == b"b"
+
+
+def test_batches_by_number_and_size(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches_module, "FILES", 3)
+    monkeypatch.setattr(batches_module, "BYTES", 100)
+    monkeypatch.setattr(batches_module, "LARGE", 50)
+    sizes = [1, 60, 1, 70, 1, 1, 1, 1, 200, 90]
+    arrivals = []
+    for n, size in enumerate(sizes):
+        ground.put(f"{n}", b"x" * size)
+        arrivals.append(ground.arrival(f"{n}"))
+    found = [[int(arrival.filename) for arrival in batch] for batch in batches(arrivals)]
+    assert found == [[0, 2], [1, 3], [4, 5, 6], [7], [8], [9]]
+
+
+def test_large_files_alone_are_not_all_one_batch(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches_module, "BYTES", 100)
+    monkeypatch.setattr(batches_module, "LARGE", 50)
+    ground.put("a", b"x" * 60)
+    found = list(batches([ground.arrival("a")] * 6))
+    assert [len(batch) for batch in found] == [2, 2, 2]
