@@ -6,6 +6,7 @@ on the same database needs the same one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -58,10 +59,8 @@ def _make(path: Path) -> None:
             file.write(secrets.token_urlsafe(48) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        try:
-            # A link, not a rename: of two processes that start together, both use the first key.
+        # A link, not a rename: of two processes that start together, both use the first key.
+        with contextlib.suppress(FileExistsError):
             os.link(draft, path)
-        except FileExistsError:
-            pass
     finally:
         draft.unlink(missing_ok=True)
