@@ -105,20 +105,19 @@ def ensure(view: View, using: str = "default") -> bool:
     connection = connections[using]
     try:
         with transaction.atomic(using=using), connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                # Before the look: another's DROP VIEW in the middle of one is an error.
+                cursor.execute(_LOCK)
             found = _definition(connection, view.name)
-            if found is None or (view.table in found and not view.is_shown_by(found)):
-                if connection.vendor == "postgresql":
-                    cursor.execute(_LOCK)
-                    found = _definition(connection, view.name)
-                # A view of ours that shows nobody's rows any more, after a `manage.py flush`.
-                if found is not None and not view.is_shown_by(found) and view.table in found:
-                    cursor.execute(f'DROP VIEW "{view.name}"')
-                    found = None
-                if found is None:
-                    cursor.execute(f'CREATE VIEW "{view.name}" AS {view.select}')
-                    for statement in view.extras:
-                        cursor.execute(statement)
-                    return True
+            # A view of ours that shows nobody's rows any more, after a `manage.py flush`.
+            if found is not None and not view.is_shown_by(found) and view.table in found:
+                cursor.execute(f'DROP VIEW "{view.name}"')
+                found = None
+            if found is None:
+                cursor.execute(f'CREATE VIEW "{view.name}" AS {view.select}')
+                for statement in view.extras:
+                    cursor.execute(statement)
+                return True
     except DatabaseError as error:
         logger.warning(
             "cannot make the view %s, so there is no SQL access by that name (everything else"

@@ -14,6 +14,7 @@ import pytest
 
 from buffer import discovery
 from buffer.discovery import Arrival, scan
+from tests.tools import need
 
 
 def make(path: Path, content: str = "x", mtime: float | None = None) -> Path:
@@ -310,7 +311,6 @@ def test_memory_is_flat_with_many_files(tmp_path: Path) -> None:
     assert peak < 15e6
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_one_lstat_per_file_and_no_open(tmp_path: Path) -> None:
     for number in range(100):
         make(tmp_path / "sub" / f"{number}.fits")
@@ -322,13 +322,12 @@ def test_one_lstat_per_file_and_no_open(tmp_path: Path) -> None:
         "getppid()\n"
     )
     done = subprocess.run(
-        ["strace", "-o", str(trace), sys.executable, "-c", script, str(tmp_path / "sub")],
+        [need("strace"), "-o", str(trace), sys.executable, "-c", script, str(tmp_path / "sub")],
         capture_output=True,
         cwd=Path(__file__).parents[2],
         check=False,
     )
-    if done.returncode != 0:
-        pytest.skip(f"strace does not work here: {done.stderr[-200:]!r}")
+    assert done.returncode == 0, done.stderr
     walk = trace.read_text().split("getppid()")[1]
     assert walk.count(".fits") == 100
     assert walk.count("openat(") == 1

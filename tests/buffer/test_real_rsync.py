@@ -19,6 +19,7 @@ from buffer.names import why_bad
 from buffer.rsync_reader import LogPart, read_log
 from tests.buffer.test_rsync_reader import look, make_log, names
 from tests.conftest import unavailable
+from tests.tools import need
 
 NEW = b">f+++++++++ "
 
@@ -50,13 +51,7 @@ ROUTES = ["local", "push", "pull", "push, other side's log", "pull, other side's
 @pytest.fixture(scope="session")
 def rsync() -> str:
     """The rsync that is installed, or can be."""
-    if shutil.which("rsync") is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "rsync"]):
-            subprocess.run(command, capture_output=True, check=False)
-    if (found := shutil.which("rsync")) is None:
-        unavailable("rsync is not installed")
-    assert found is not None
-    return found
+    return need("rsync")
 
 
 @pytest.fixture
