@@ -17,7 +17,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo admin test lint clean
+.PHONY: help venv demo admin test faults lint clean
 
 python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check install --quiet
@@ -60,8 +60,16 @@ test: lint $(VENV)/.installed-dev ## lint, check types and migrations, and run a
 	TEST_DATABASE=sqlite $(tests) --cov-append --cov-report=term $(PYTEST_ARGS)
 postgresql = import sys; from tests import servers; sys.exit(servers.postgres_url() is None)
 # A test that hangs fails, alone; the longest proper ones take a minute.
-tests = $(python) -m pytest --timeout=300 --cov $(parallel)
+tests = $(python) -m pytest --timeout=300 -m 'not full' --cov $(parallel)
 parallel = $(if $(filter-out 0 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadgroup)
+
+faults: $(VENV)/.installed-dev ## inject every fault that is known of, for real, and see what holds; some 30 minutes
+	@rm -f .faults.jsonl
+	@for database in postgresql sqlite; do \
+	    echo "== Faults, on $$database"; \
+	    TEST_DATABASE=$$database FAULTS_TABLE=.faults.jsonl $(python) -m pytest tests/faults \
+	        --timeout=1800 $(parallel) $(PYTEST_ARGS); \
+	done
 
 lint: $(VENV)/.installed-dev ## ruff, mypy, and whether migrations are missing
 	$(python) -m ruff check $(linted)
