@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -81,7 +82,8 @@ def _loop(heartbeat: Heartbeat, queue: str, *, once: bool) -> None:
         StopSignals() as stop,
         Workers(queue, 1, session_timeout_s=LONGEST_SESSION_S) as workers,
     ):
-        workers.purge()
+        with contextlib.suppress(QueueUnavailable):  # it is done later, and said below
+            workers.purge()
         while not stop.requested:
             workers.check()
             heartbeat.beat()

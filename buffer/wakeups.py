@@ -86,6 +86,7 @@ class WakeUps:
         #: Monotonic time of the oldest wake-up of which nothing was seen yet; 0 if there is none.
         self.sent_at = 0.0
         self._broker: Any = None  # kept: a new one means a new connection to Redis
+        self._to_purge = False
 
     def send(self, func: str, *args: Any) -> None:
         """Put one task on the queue; see `Workers.send`."""
@@ -94,6 +95,8 @@ class WakeUps:
                 f"arguments of {func}: expected at most {MAX_ARGUMENTS_BYTES} bytes, got {size}"
             )
         from django_q.tasks import async_task
+
+        self._purge_if_due()
 
         def enqueue(broker: Any) -> None:
             # As q_options: async_task would swallow keywords of the function.
@@ -109,13 +112,19 @@ class WakeUps:
         self.sent_at = self.sent_at or time.monotonic()
 
     def waiting(self) -> int:
-        """Count the tasks that nobody has fetched yet."""
+        """Count the tasks that nobody has fetched yet; QueueUnavailable if that can't be said."""
+        self._purge_if_due()
         return int(self._ask(lambda broker: broker.queue_size()))
 
     def purge(self) -> None:
-        """Remove all tasks."""
-        self._ask(lambda broker: broker.purge_queue())
-        self.sent_at = 0.0
+        """Remove all tasks; if the broker is away (QueueUnavailable), before it is next used."""
+        self._to_purge, self.sent_at = True, 0.0
+        self._purge_if_due()
+
+    def _purge_if_due(self) -> None:
+        if self._to_purge:
+            self._ask(lambda broker: broker.purge_queue())
+            self._to_purge = False
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:
         """Put a question to the broker; once more if its connection turns out to be lost."""

@@ -225,7 +225,13 @@ class Workers:
         return self._wakeups.waiting()
 
     def purge(self) -> None:
-        """Remove what an earlier run left in the queue."""
+        """Remove what an earlier run left in the queue.
+
+        Raises
+        ------
+        QueueUnavailable
+            If the broker cannot be reached; then it is done before the queue is next used.
+        """
         self._wakeups.purge()
 
     # Watching

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -16,7 +17,7 @@ from buffer.components import Heartbeat, live, worker_name
 from buffer.models import ComponentKind, Storage
 from buffer.problems import ConfigError
 from buffer.signals import StopSignals
-from buffer.wakeups import WakeUps
+from buffer.wakeups import QueueUnavailable, WakeUps
 from buffer.workers import Workers, WorkerTimeouts
 from ingest import claims, plugins, targets
 from ingest.config import IngesterFile, IngesterSection
@@ -99,7 +100,8 @@ def _with_own_workers(
     with Workers(
         queue, section.num_threads, session_timeout_s=longest_session_s(section)
     ) as workers:
-        workers.purge()
+        with contextlib.suppress(QueueUnavailable):  # it is done later, and said below
+            workers.purge()
 
         def wake() -> None:
             workers.check()

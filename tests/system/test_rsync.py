@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ingest.statuses import Status
-from tests.conftest import unavailable
 from tests.system.product import Product
+from tests.tools import need
 
 GOOD = [
     "plain.fits",
@@ -24,9 +23,7 @@ GOOD = [
 
 @pytest.mark.parametrize("format_option", [[], ["--log-file-format=%i %n%L"]], ids=["default", "i"])
 def test_what_rsync_says(product: Product, format_option: list[str]) -> None:
-    rsync = shutil.which("rsync")
-    if rsync is None:
-        unavailable("rsync is not installed")
+    rsync = need("rsync")
     far, logs = product.root / "far", product.root / "logs"
     night = datetime.now(UTC)
     for directory in (far / "night", logs / f"{night:%Y%m%d}", logs / f"{night:%Y}0230"):
@@ -36,7 +33,7 @@ def test_what_rsync_says(product: Product, format_option: list[str]) -> None:
         path = logs / f"{when:%Y%m%d}" / log
         path.parent.mkdir(exist_ok=True)
         subprocess.run(
-            [str(rsync), "-a", *format_option, f"--log-file={path}", f"{far}/",
+            [rsync, "-a", *format_option, f"--log-file={path}", f"{far}/",
              f"{product.storage}/"],
             check=True, timeout=60, env={**product.environment, "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
@@ -77,7 +74,7 @@ def test_what_rsync_says(product: Product, format_option: list[str]) -> None:
     ((reason, line, detail),) = product.rows("SELECT reason, path, detail FROM buffer_refusal")
     assert reason == "BAD_NAME"
     assert "rsync_1.log:" in line
-    assert r"night/latin\xe9.fits" in detail
+    assert r"night/latin\udce9.fits" in detail
     # Nothing of rsync's was touched.
     assert {path.name for path in (product.storage / "night").iterdir()} == {
         path.name for path in Path(far / "night").iterdir()
