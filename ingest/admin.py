@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import django_q.admin  # noqa: F401  (registers its pages, which are taken off below)
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
@@ -21,6 +21,7 @@ from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, Since, badge, prefor
 from buffer.admin_search import matching_ids
 from buffer.models import File
 from buffer.names import escape
+from ingest import breaker
 from ingest.admin_rerun import EventRerunAdmin, FileRerunAdmin, IngestionRerunAdmin
 from ingest.models import FileEvent, Ingester, Ingestion
 from ingest.statuses import Status
@@ -47,14 +48,38 @@ def timeline(events: QuerySet[FileEvent], **filters: int) -> SafeString:
 class IngesterAdmin(ReadOnlyAdmin):
     """Targets."""
 
-    list_display = ("name", "plugin", "storage", "started_on", "seen_on", "created_on")
+    list_display = ("name", "plugin", "storage", "state", "started_on", "seen_on", "created_on")
     list_filter = ("storage",)
-    list_select_related = ("storage",)
+    list_select_related = ("storage", "breaker")
+    actions = ("probe_selected",)
     search_fields = ("name", "plugin")
     ordering = ("name",)
-    fields = ("name", "plugin", "storage", "created_on", "started_on", "seen_on", "watermark",
-              "shown_settings")  # fmt: skip
+    fields = ("name", "plugin", "storage", "state", "created_on", "started_on", "seen_on",
+              "watermark", "shown_settings")  # fmt: skip
     readonly_fields = fields
+
+    def has_probe_permission(self, request: HttpRequest) -> bool:
+        """Tell whether this user may have a target probed: whoever may have files tried again."""
+        return bool(request.user.has_perm("ingest.rerun"))
+
+    @admin.display(description="state")
+    def state(self, row: Ingester) -> SafeString | str:
+        """Whether it tries files, or pauses and why, and what happens next."""
+        pause = breaker.shown_pause(row)
+        return "works" if pause is None else preformatted(f"{pause}; {pause.next}")
+
+    @admin.action(description="Probe now: try one file at once", permissions=["probe"])
+    def probe_selected(self, request: HttpRequest, queryset: QuerySet[Ingester]) -> None:
+        """Do not wait for the next probe."""
+        for row in queryset:
+            if breaker.probe_now(row.pk):
+                self.log_change(request, row, "Probe now")
+                text, level = "the target is probed with one file at once", messages.SUCCESS
+            elif breaker.look(row.pk) is None:
+                text, level = "does not pause; nothing to do", messages.WARNING
+            else:
+                text, level = "a worker probes already", messages.WARNING
+            self.message_user(request, f"{row.name}: {text}.", level)
 
     @admin.display(description="settings as last started")
     def shown_settings(self, row: Ingester) -> SafeString | str:

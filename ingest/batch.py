@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.utils import timezone
 
 from buffer.models import File
-from ingest import claims
+from ingest import breaker, claims
 from ingest.attempt import StopRequested, Verdict, VerdictKind, attempt
+from ingest.breaker import Outcome
 from ingest.causes import cause_of
 from ingest.checks import Check, first_objection
 from ingest.claims import Claim, Claimed
@@ -22,7 +23,7 @@ from ingest.ledger import Ledger
 from ingest.plugin_host import HostDied, IngestRaised, PluginHost, PluginUnavailable
 from ingest.plugins.base import PluginConfigError
 from ingest.retries import next_attempt_on
-from ingest.statuses import Status
+from ingest.statuses import DEFAULT_WANTED, Status
 from ingest.targets import Run
 from ingest.transitions import Step
 
@@ -50,6 +51,10 @@ class _CannotTell(Exception):
     """The target cannot be asked what became of a file."""
 
 
+class _DoesNotTell(_CannotTell):
+    """It was asked, and did not answer."""
+
+
 class Batch:
     """One claim, from its checks to its last outcome.
 
@@ -67,6 +72,8 @@ class Batch:
         Tells whether to give up what is not finished soon.
     beat : callable
         Called at least every quarter of a second.
+    probing : `bool`, optional
+        Whether this is to show whether the target answers again.
     """
 
     def __init__(
@@ -78,9 +85,13 @@ class Batch:
         *,
         stopping: Callable[[], bool],
         beat: Callable[[], None],
+        probing: bool = False,
     ) -> None:
         self._claim, self._run, self._host, self._checks = claim, run, host, checks
         self._stopping, self._beat = stopping, beat
+        self._probing = probing
+        #: Whether the target was asked for anything.
+        self.tried = False
         self._ledger = Ledger(claim)
         self._by_path: dict[str, Claimed] = {}
         self._renewed = time.monotonic()
@@ -102,6 +113,7 @@ class Batch:
                 claims.drop(self._claim, [claimed.ingestion_id for claimed in wanted])
                 return
         self._begin(wanted, files, paths)
+        self.tried = self.tried or bool(self._by_path)
         try:
             verdicts = attempt(
                 self._host,
@@ -116,7 +128,9 @@ class Batch:
             logger.warning("claim %s: %s", self._claim.token, error)
         except (PluginConfigError, PluginUnavailable) as error:
             # The files it had not begun have been given back.
-            logger.warning("plugin %s: %s", self._run.section.plugin.name, error)
+            message = self._run.cannot_load(error)
+            logger.warning("%s", message)
+            breaker.failed_load(self._run.ingester_id, message)
         finally:
             self._ledger.flush_all(stopping=self._stopping, beat=self._beat)
 
@@ -161,8 +175,14 @@ class Batch:
         try:
             there = self._present([paths[claimed] for claimed in doubtful])
         except _CannotTell as error:
+            self.tried = isinstance(error, _DoesNotTell)
+            if self._probing and self.tried:
+                # Asked again when it answers.
+                claims.drop(self._claim, [claimed.ingestion_id for claimed in doubtful])
+                return []
             self._ledger.apply([self._still_unknown(claimed, str(error)) for claimed in doubtful])
             return []
+        breaker.answered(self._run.ingester_id)
         steps, again = [], []
         retry = self._run.section.retry
         for claimed in doubtful:
@@ -189,7 +209,7 @@ class Batch:
         try:
             return self._host.contains(paths, timeout_s=self._run.section.timeout, tick=self._tick)
         except (HostDied, IngestRaised) as error:
-            raise _CannotTell(f"the target could not be asked: {error}") from error
+            raise _DoesNotTell(f"the target could not be asked: {error}") from error
 
     def _still_unknown(self, claimed: Claimed, message: str) -> Step:
         return self._ledger.step(
@@ -205,46 +225,59 @@ class Batch:
         """Note a verdict; it is written with others, soon."""
         claimed = self._by_path[verdict.path]
         if verdict.kind is VerdictKind.GIVE_BACK:
-            self._ledger.add(
-                self._ledger.step(
-                    claimed,
-                    claimed.status,
-                    Status.PENDING,
-                    claimed.attempts,
-                    next_attempt_on=self._due_again(claimed),
-                    note=verdict.message or "given back: the attempt never started",
-                )
+            note = verdict.message or "given back: the attempt never started"
+            self._ledger.add(Outcome(self._back(claimed, note=note)))
+            return
+        status, attempts = _STATUS_OF[verdict.kind], claimed.attempts + 1
+        succeeded = status == Status.SUCCESS
+        transient = status == Status.FAILURE and verdict.transient
+        seen: dict[str, Any] = {
+            "version": verdict.version[:255],
+            "start_time": timezone.now() - timedelta(seconds=verdict.duration_s),
+            "duration": verdict.duration_s,
+        }
+        step = self._ledger.step(
+            claimed,
+            status,
+            Status.PENDING,
+            attempts,
+            message="" if succeeded else verdict.message,
+            cause="" if succeeded else cause_of(verdict.message),
+            note=verdict.message if succeeded else "",
+            next_attempt_on=next_attempt_on(
+                self._run.section.retry,
+                status,
+                attempts,
+                transient=transient or (status == Status.UNKNOWN and self._host.has_contains),
+            ),
+            **seen,
+        )
+        note = breaker.PROBE_FAILED if self._probing else breaker.GIVEN_BACK
+        self._ledger.add(
+            Outcome(
+                step,
+                # Whoever refuses a file for what it is answers, too.
+                answer=status != Status.UNKNOWN and not transient,
+                instead=self._back(claimed, message=verdict.message, note=note, **seen)
+                if transient
+                else None,
             )
-        else:
-            status, attempts = _STATUS_OF[verdict.kind], claimed.attempts + 1
-            succeeded = status == Status.SUCCESS
-            seconds = timedelta(seconds=verdict.duration_s)
-            self._ledger.add(
-                self._ledger.step(
-                    claimed,
-                    status,
-                    Status.PENDING,
-                    attempts,
-                    message="" if succeeded else verdict.message,
-                    cause="" if succeeded else cause_of(verdict.message),
-                    note=verdict.message if succeeded else "",
-                    version=verdict.version[:255],
-                    start_time=timezone.now() - seconds,
-                    duration=verdict.duration_s,
-                    next_attempt_on=next_attempt_on(
-                        self._run.section.retry,
-                        status,
-                        attempts,
-                        transient=verdict.transient
-                        or (status == Status.UNKNOWN and self._host.has_contains),
-                    ),
-                )
-            )
+        )
+
+    def _back(self, claimed: Claimed, **said: Any) -> Step:
+        """Make a file what it was before it was claimed, uncharged."""
+        return self._ledger.step(
+            claimed,
+            claimed.status,
+            Status.PENDING,
+            claimed.attempts,
+            next_attempt_on=self._due_again(claimed),
+            **said,
+        )
 
     def _due_again(self, claimed: Claimed) -> datetime | None:
-        """Files that were claimed because they were due are due still."""
-        waits_by_itself = claimed.status in self._run.section.file_status
-        return None if waits_by_itself else timezone.now()
+        """Files that do not wait by their status alone are due still."""
+        return None if claimed.status in DEFAULT_WANTED else timezone.now()
 
     def _tick(self) -> None:
         """Between two looks at the plugin: sign of life, outcomes, lease, stop."""

@@ -7,6 +7,7 @@ swept (`sweep`), so that nothing stays claimed longer than its lease plus one sw
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,17 +81,20 @@ class Claim:
     files: Sequence[Claimed]
 
 
-def claim(ingester_id: int, lanes: Sequence[Lane], limit: int, worker: str) -> Claim | None:
+def claim(
+    ingester_id: int, lanes: Sequence[Lane], limit: int, worker: str, *, anywhere: bool = False
+) -> Claim | None:
     """Claim up to `limit` files from the first lane that has any.
 
-    Files are taken oldest first within a lane. Lanes are not mixed in one claim.
+    Files are taken oldest first within a lane, or from a random place in a random lane with
+    `anywhere`. Lanes are not mixed in one claim.
 
     Returns
     -------
     claim : `Claim` or `None`
         None when nothing waits.
     """
-    for lane in lanes:
+    for lane in random.sample(lanes, len(lanes)) if anywhere else lanes:
         token = uuid.uuid4()
         condition, parameters = lane.condition()
         order = "next_attempt_on, id" if lane.due else "id"
@@ -101,6 +105,9 @@ def claim(ingester_id: int, lanes: Sequence[Lane], limit: int, worker: str) -> C
         # An empty lane is not worth a write transaction, which SQLite has only one of at a time.
         if not _exists(ingester_id, condition, parameters):
             continue
+        if anywhere:
+            start = _random_id(ingester_id, condition, parameters)
+            waiting = waiting.replace("WHERE", f"WHERE id >= {start} AND", 1)
         sql = f"""
             UPDATE {_TABLE}
             SET claim = %s, lease_until = {dialect.now_plus(LEASE_S)}
@@ -198,6 +205,15 @@ def sweep(ingester_id: int, worker: str) -> Swept:
     ]
     done = transitions.apply(ingester_id, steps, lapsed=True)
     return Swept([step.file_id for step in done], dropped)
+
+
+def _random_id(ingester_id: int, condition: str, parameters: list[int]) -> int:
+    """Choose an id between the lowest and the highest of a lane."""
+    ends = [f"(SELECT {end}(id) FROM {_TABLE} WHERE {condition})" for end in ("MIN", "MAX")]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(ends)}", [ingester_id, *parameters] * 2)
+        lowest, highest = cursor.fetchone()
+    return random.randint(lowest, highest) if lowest is not None else 0
 
 
 def _exists(ingester_id: int, condition: str, parameters: list[int]) -> bool:

@@ -200,7 +200,9 @@ def _file_facts(file: File) -> FileFacts:
         stage=_stage(file),
         ingesters=[
             _ingester_facts(ingester, known.get(ingester.pk), file)
-            for ingester in Ingester.objects.filter(storage=storage).order_by("name")
+            for ingester in Ingester.objects.filter(storage=storage)
+            .select_related("breaker")
+            .order_by("name")
         ],
     )
 

@@ -19,7 +19,8 @@ from buffer.problems import ConfigError
 from buffer.signals import StopSignals
 from buffer.wakeups import QueueUnavailable, WakeUps
 from buffer.workers import Workers, WorkerTimeouts
-from ingest import claims, plugins, targets
+from ingest import breaker, claims, plugins, targets
+from ingest.breaker import Pause
 from ingest.config import IngesterFile, IngesterSection
 from ingest.models import FileEvent, Ingester
 from ingest.opening import Opener
@@ -32,8 +33,14 @@ logger = logging.getLogger(__name__)
 #: The queue that `manage.py runworkers` reads, on any host.
 SHARED_QUEUE: Final = "ingest"
 SWEEP_EVERY_S: Final = 5.0
+#: A run that is to end gives up after so many failed probes, some three minutes.
+MOST_PROBES: Final = 9
 _TICK_S: Final = 0.1
 _SESSION: Final = f"{ingester_session.__module__}.{ingester_session.__qualname__}"
+
+
+class TargetDown(Exception):
+    """A run that was to end gave up, because the target does not answer."""
 
 
 def run_ingester(config: IngesterFile, *, once: bool, external_workers: bool) -> dict[str, int]:
@@ -57,6 +64,8 @@ def run_ingester(config: IngesterFile, *, once: bool, external_workers: bool) ->
     ------
     ConfigError
         The plugin, its target or the names cannot be used as configured. Nothing was changed.
+    TargetDown
+        With `once`: the target did not answer for minutes, and files still wait.
     """
     section = config.ingester
     if not external_workers:
@@ -67,6 +76,8 @@ def run_ingester(config: IngesterFile, *, once: bool, external_workers: bool) ->
             return {}
         ingester = targets.register(config, storage)
         run = targets.Run.begin(ingester, section)
+        # Whoever starts it expects it to try.
+        breaker.probe_now(ingester.pk)
         with Heartbeat.begin(
             ComponentKind.INGESTER,
             ingester.name,
@@ -141,6 +152,7 @@ class _Loop:
         self._opener = Opener(ingester, worker_name())
         self._next_sweep = self._next_look = 0.0
         self._waits = False
+        self._pause: Pause | None = None
 
     def waiting(self) -> bool:
         """Tell whether any file can be claimed now."""
@@ -178,7 +190,7 @@ class _Loop:
 
     def _cycle(self) -> int:
         """Beat, open what has arrived, sweep now and then; tell how many were opened."""
-        self._heartbeat.beat()
+        self._heartbeat.beat(message=str(self._pause or ""))
         now = time.monotonic()
         opened = self._opener.step() if self._opener.has_new() else 0
         if now >= self._next_sweep:
@@ -194,7 +206,9 @@ class _Loop:
                 opened += self._opener.sweep()
             Ingester.objects.filter(pk=self._ingester.pk).update(seen_on=timezone.now())
         if opened or now >= self._next_look:
-            self._waits = claims.anything_waits(self._ingester.pk, self._lanes)
+            self._pause = breaker.look(self._ingester.pk)
+            may_try = self._pause is None or breaker.probe_is_due(self._ingester.pk)
+            self._waits = may_try and claims.anything_waits(self._ingester.pk, self._lanes)
             # While files wait, workers are busy and need no more than a look now and then.
             self._next_look = now + (_TICK_S if not self._waits else 4 * _TICK_S)
         return opened
@@ -202,11 +216,18 @@ class _Loop:
     def _is_done(self) -> bool:
         """Tell whether a run that is to end has nothing left: waiting, held, or due later."""
         ingester = self._ingester.pk
-        return not (
-            claims.anything_waits(ingester, self._lanes)
-            or claims.anything_held(ingester)
-            or claims.anything_due_later(ingester, self._lanes)
-        )
+        if claims.anything_held(ingester):
+            return False
+        if claims.anything_waits(ingester, self._lanes):
+            pause = breaker.look(ingester)
+            if pause is not None and pause.failed_probes >= MOST_PROBES:
+                raise TargetDown(
+                    f"gave up after {pause.failed_probes} failed probes: ingester"
+                    f" {self._ingester.name} {pause}. Files wait, as manage.py status shows;"
+                    " the next run tries them"
+                )
+            return False
+        return not claims.anything_due_later(ingester, self._lanes)
 
 
 def _try_plugin(section: IngesterSection) -> None:

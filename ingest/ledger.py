@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db import DatabaseError, InterfaceError, close_old_connections, transaction
 
-from ingest import transitions
+from ingest import breaker, transitions
+from ingest.breaker import Outcome
 from ingest.claims import Claim, Claimed
 from ingest.statuses import Status
 from ingest.transitions import Step
@@ -33,7 +34,7 @@ class Ledger:
 
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
-        self._steps: list[Step] = []
+        self._outcomes: list[Outcome] = []
         self._flushed = time.monotonic()
 
     def step(
@@ -52,14 +53,14 @@ class Ledger:
             **fields,
         )
 
-    def add(self, step: Step) -> None:
-        """Note a transition; it is written with others, soon."""
-        self._steps.append(step)
+    def add(self, outcome: Outcome) -> None:
+        """Note the end of an attempt; it is written with others, soon."""
+        self._outcomes.append(outcome)
         self.flush_if_due()
 
     def flush_if_due(self) -> None:
         """Write what was noted, if the last time is long enough ago."""
-        if self._steps and time.monotonic() - self._flushed >= FLUSH_EVERY_S:
+        if self._outcomes and time.monotonic() - self._flushed >= FLUSH_EVERY_S:
             try:
                 self._flush()
             except (DatabaseError, InterfaceError) as error:
@@ -86,9 +87,10 @@ class Ledger:
                 time.sleep(1.0)
 
     def _flush(self) -> None:
-        if self._steps:
-            self.apply(self._steps)
-            self._steps = []
+        if self._outcomes:
+            with transaction.atomic():
+                self.apply(breaker.weigh(self._claim.ingester_id, self._outcomes))
+            self._outcomes = []
         self._flushed = time.monotonic()
 
     def _say_not_written(self, error: Exception) -> None:

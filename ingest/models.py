@@ -33,6 +33,37 @@ class Ingester(models.Model):
         return self.name
 
 
+class Breaker(models.Model):
+    """Whether an ingester pauses because its target does not answer, for all its workers.
+
+    Written by `ingest.breaker` only. No row: nothing has failed yet.
+    """
+
+    ingester = models.OneToOneField(Ingester, primary_key=True, on_delete=models.CASCADE)
+    cause = models.CharField(max_length=200, blank=True, help_text="Of the failures in a row.")
+    message = models.TextField(blank=True, help_text="The same in the words of the last of them.")
+    # What failed in a row with that cause, and where it is to go back to.
+    streak = models.JSONField(default=list, editable=False)
+    opened_on = models.DateTimeField(null=True, help_text="Paused since; empty: it works.")
+    probe_on = models.DateTimeField(
+        null=True, help_text="When the next probe is due, by the database's clock."
+    )
+    prober = models.UUIDField(null=True, help_text="Token of the worker that probes now.")
+    failed_probes = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(opened_on__isnull=True, probe_on__isnull=True, prober__isnull=True)
+                | Q(opened_on__isnull=False, probe_on__isnull=False),
+                name="ingest_breaker_probe",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.ingester_id}: {'works' if self.opened_on is None else 'paused'}"
+
+
 class Ingestion(models.Model):
     """The current state of one file at one ingester.
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from buffer.components import live
 from buffer.models import ComponentKind, File
+from ingest.breaker import shown_pause
 from ingest.models import Ingester, Ingestion
 from ingest.statuses import DEFAULT_WANTED, Status
 
@@ -36,12 +37,12 @@ def next_step(ingester: Ingester, row: Ingestion | None, file: File) -> str:
             if row.status == Status.UNKNOWN
             else "it is tried again by itself"
         )
-        text = f"{what}, due {_time(row.next_attempt_on)}"
+        text = f"{what}, due {_time(row.next_attempt_on)}{_pause(ingester)}"
         return text if running else f"{text}; {_start(ingester)}"
     again = f"manage.py rerun --ingester {ingester.name} --file {file.pk}"
     match Status(row.status):
         case Status.UNTRIED | Status.RERUN:
-            text = "it waits for a worker"
+            text = f"it waits for a worker{_pause(ingester)}"
         case Status.SUCCESS:
             return f"nothing: it is ingested (to ingest it again: {again})"
         case Status.FAILURE:
@@ -77,6 +78,11 @@ def _held(row: Ingestion) -> str:
     else:
         text = "a worker holds it and is about to try it"
     return f"{text}; given up unless renewed by {_time(row.lease_until)}"
+
+
+def _pause(ingester: Ingester) -> str:
+    pause = shown_pause(ingester)
+    return "" if pause is None else f", but the ingester is {pause}; {pause.next}"
 
 
 def _start(ingester: Ingester) -> str:

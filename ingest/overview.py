@@ -17,6 +17,7 @@ from buffer import shown
 from buffer.components import SILENT_AFTER_S
 from buffer.models import Component, ComponentKind, File, Refusal
 from buffer.names import escape
+from ingest.breaker import Pause, shown_pause
 from ingest.models import Ingester, Ingestion
 from ingest.statuses import DEFAULT_WANTED, NEEDS_A_PERSON, Status
 
@@ -43,6 +44,8 @@ class IngesterState:
         Whether a process works for it.
     messages : `list` [`str`]
         What its processes wait for.
+    pause : `Pause` or `None`
+        Why it tries no file now, if its target does not answer.
     """
 
     id: int
@@ -56,6 +59,7 @@ class IngesterState:
     oldest_waiting: datetime | None
     live: bool
     messages: list[str]
+    pause: Pause | None = None
 
     @property
     def waiting(self) -> int:
@@ -186,7 +190,8 @@ def _ingesters(live: list[Component]) -> list[IngesterState]:
         if status in DEFAULT_WANTED:
             oldest[ingester_id].append(first)
     states = []
-    for ingester in Ingester.objects.select_related("storage").order_by("name"):
+    for ingester in Ingester.objects.select_related("storage", "breaker").order_by("name"):
+        pause = shown_pause(ingester)
         known = Ingestion.objects.filter(file=OuterRef("pk"), ingester=ingester)
         # Above the mark are those that backfill or an operator gave a status, too.
         new = File.objects.stored().filter(
@@ -213,7 +218,10 @@ def _ingesters(live: list[Component]) -> list[IngesterState]:
                 retries=retries[ingester.pk],
                 oldest_waiting=min(oldest[ingester.pk], default=None),
                 live=any(row.kind == ComponentKind.INGESTER for row in mine),
-                messages=sorted({shown.message(row.message) for row in mine if row.message}),
+                messages=sorted(
+                    {shown.message(row.message) for row in mine if row.message} - {str(pause)}
+                ),
+                pause=pause,
             )
         )
     return states

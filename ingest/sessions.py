@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 SESSION_S: Final = 10.0
 LOOK_EVERY_S: Final = 0.05
 #: Pause before a plugin that cannot be loaded is tried again; seconds.
-UNAVAILABLE_S: Final = 5.0
+UNAVAILABLE_S: Final = 2.0
 #: Plugins kept loaded in one worker, which may serve several ingesters.
 _KEPT: Final = 3
 
@@ -46,11 +46,13 @@ def ingester_session(run_id: int) -> None:
             try:
                 done = worker.step()
             except TargetUnavailable as error:
-                logger.warning("%s; trying again in %.0f s", error, UNAVAILABLE_S)
                 heartbeat.beat(message=str(error))
                 _rest(UNAVAILABLE_S)
                 continue
             heartbeat.beat(message="")
+            if worker.paused:
+                # The command wakes somebody when a probe is due.
+                return
             if not done:
                 _rest(LOOK_EVERY_S)
 

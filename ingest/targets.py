@@ -18,7 +18,7 @@ from ingest import plugins, sqlviews
 from ingest.claims import Lane
 from ingest.config import IngesterFile, IngesterSection
 from ingest.models import FileEvent, Ingester
-from ingest.statuses import CLAIMABLE, Status
+from ingest.statuses import CLAIMABLE, DEFAULT_WANTED, Status
 
 
 def register(config: IngesterFile, storage: Storage) -> Ingester:
@@ -125,18 +125,22 @@ class Run:
         """
         wanted = [status for status in CLAIMABLE if status in self.section.file_status]
         lanes = [Lane(status) for status in wanted if status == Status.RERUN]
+        # Outcomes that a run takes once: those that were there when it began.
+        outcomes = [status for status in wanted if status not in DEFAULT_WANTED]
         # Files whose outcome is unknown: the plugin may be able to tell.
-        lanes.append(Lane(Status.UNKNOWN, due=True))
+        due = [Status.UNKNOWN]
         if self.section.retry is not None:
-            lanes.append(Lane(Status.FAILURE, due=True))
+            due.append(Status.FAILURE)
+        # Those that were given back untried are due, too.
+        due += [status for status in outcomes if status not in due]
+        lanes += [Lane(status, due=True) for status in due]
         lanes += [Lane(status) for status in wanted if status == Status.UNTRIED]
-        # These are outcomes too: a run takes those that were there when it began, once.
-        lanes += [
-            Lane(status, before_event=self.first_event)
-            for status in wanted
-            if status not in (Status.RERUN, Status.UNTRIED)
-        ]
+        lanes += [Lane(status, before_event=self.first_event) for status in outcomes]
         return lanes
+
+    def cannot_load(self, error: Exception) -> str:
+        """Say for an operator that the plugin cannot be loaded now."""
+        return f"plugin {self.section.plugin.name} cannot be loaded: {error}"
 
 
 def _plain(section: IngesterSection) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from buffer.components import worker_name
-from ingest import claims
+from ingest import breaker, claims
 from ingest.batch import Batch
+from ingest.breaker import Probe
 from ingest.checks import checks
 from ingest.plugin_host import PluginHost, PluginUnavailable
 from ingest.plugins.base import PluginConfigError
@@ -33,6 +34,8 @@ class Worker:
     def __init__(self, run: Run, *, stopping: Callable[[], bool], beat: Callable[[], None]) -> None:
         self.run = run
         self._stopping, self._beat = stopping, beat
+        #: Whether files wait that may not be tried while the target does not answer.
+        self.paused = False
         self._name = worker_name()
         self._lanes = run.lanes()
         self._checks = checks(run.section.include_list, run.section.exclude_list)
@@ -48,7 +51,7 @@ class Worker:
         Returns
         -------
         done : `int`
-            How many files were claimed; 0 when nothing waits.
+            How many files were claimed; 0 when nothing waits, or nothing may be tried now.
 
         Raises
         ------
@@ -57,26 +60,54 @@ class Worker:
         django.db.DatabaseError
             The database does not answer. What is claimed lapses, unless it was recorded.
         """
-        if not claims.anything_waits(self.run.ingester_id, self._lanes):
+        ingester = self.run.ingester_id
+        self.paused = False
+        if not claims.anything_waits(ingester, self._lanes):
             return 0
-        self._start_host()
-        claim = claims.claim(
-            self.run.ingester_id, self._lanes, self.run.section.batch_size, self._name
-        )
-        if claim is None:
+        if breaker.look(ingester) is None:
+            return self._work(None)
+        probe = Probe.take(ingester)
+        if probe is None:
+            self.paused = True
             return 0
-        Batch(
-            claim, self.run, self._host, self._checks, stopping=self._stopping, beat=self._beat
-        ).work()
-        return len(claim.files)
+        try:
+            return self._work(probe)
+        finally:
+            probe.end()
 
-    def _start_host(self) -> None:
+    def _work(self, probe: Probe | None) -> int:
+        """Claim and work on one batch; or on one file, to probe."""
+        beat = self._beat if probe is None else probe.renewing(self._beat)
+        self._start_host(beat)
+        claim = claims.claim(
+            self.run.ingester_id,
+            self._lanes,
+            self.run.section.batch_size if probe is None else 1,
+            self._name,
+            anywhere=probe is not None,
+        )
+        if claim is not None:
+            batch = Batch(
+                claim,
+                self.run,
+                self._host,
+                self._checks,
+                stopping=self._stopping,
+                beat=beat,
+                probing=probe is not None,
+            )
+            batch.work()
+        if probe is not None:
+            probe.tried = claim is not None and batch.tried
+        return len(claim.files) if claim is not None else 0
+
+    def _start_host(self, beat: Callable[[], None]) -> None:
         """Load the plugin before anything is claimed, so that no file pays for its failure."""
         if self._host.alive:
             return
         try:
-            self._host.start(self._beat)
+            self._host.start(beat)
         except (PluginConfigError, PluginUnavailable) as error:
-            raise TargetUnavailable(
-                f"plugin {self.run.section.plugin.name} cannot be loaded: {error}"
-            ) from error
+            message = self.run.cannot_load(error)
+            breaker.failed_load(self.run.ingester_id, message)
+            raise TargetUnavailable(message) from error

@@ -95,6 +95,7 @@ def test_lanes_with_retries_and_old_failures(ingester: Ingester) -> None:
     assert run.lanes() == [
         Lane(Status.UNKNOWN, due=True),
         Lane(Status.FAILURE, due=True),
+        Lane(Status.BACKFILL, due=True),
         Lane(Status.FAILURE, before_event=run.first_event),
         Lane(Status.BACKFILL, before_event=run.first_event),
     ]

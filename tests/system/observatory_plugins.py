@@ -77,3 +77,25 @@ class SometimesDown(Counting):
         super().__init__(config)
         if os.path.exists(config["down"]):
             raise ConnectionError("the target does not answer")
+
+
+class Outage(Counting):
+    """Keeps a list of its attempts, and refuses all for now while a file says that it is down.
+
+    With ``seconds`` each refusal takes that long, as when nobody answers.
+    """
+
+    in_order = True
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.down = str(config["down"])
+        self.seconds = float(config.get("seconds", 0))
+
+    def ingest(self, paths: Sequence[str]) -> Iterator[Outcome]:
+        for path in paths:
+            if os.path.exists(self.down):
+                time.sleep(self.seconds)
+                yield Outcome.failure(path, f"{path}: connection refused", transient=True)
+            else:
+                yield from super().ingest([path])

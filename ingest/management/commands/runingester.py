@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from buffer.commands import ComponentCommand
 from ingest.config import IngesterFile, check_ingester
-from ingest.ingester import run_ingester
+from ingest.ingester import TargetDown, run_ingester
 
 
 class Command(ComponentCommand[IngesterFile]):
@@ -31,6 +31,9 @@ class Command(ComponentCommand[IngesterFile]):
 
     def run_component(self, config: IngesterFile, **options: Any) -> None:
         once = options["once"] or not config.ingester.daemon
-        outcomes = run_ingester(config, once=once, external_workers=options["external_workers"])
+        try:
+            outcomes = run_ingester(config, once=once, external_workers=options["external_workers"])
+        except TargetDown as error:
+            raise CommandError(str(error)) from None
         done = ", ".join(f"{number} {status}" for status, number in outcomes.items())
         self.stdout.write(f"ingester stopped: {done or 'nothing to do'}")

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from buffer import database
 from buffer.commands import configuration_errors
-from ingest.overview import Overview, overview
+from ingest.overview import IngesterState, Overview, overview
 from ingest.statuses import NEEDS_A_PERSON, Status
 
 
@@ -67,7 +67,7 @@ def _tables(state: Overview) -> list[Table]:
         ingesters.add_row(
             Text(one.name),
             Text(one.plugin or "never started"),
-            Text("yes") if one.live else Text("no", "red" if one.waiting else ""),
+            _at_work(one),
             *(Text(str(number), style if number else "dim") for number, style in numbers),
             Text(_ago(one.oldest_waiting, state.at)),
         )
@@ -111,8 +111,16 @@ def _lines(state: Overview) -> list[str]:
     if state.intents:
         lines.append(f"{state.intents} files are being taken in.")
     for one in state.ingesters:
+        if one.pause is not None:
+            lines.append(f"{one.name}: {one.pause}; {one.pause.next}")
         lines += [f"{one.name}: {message}" for message in one.messages]
     return lines
+
+
+def _at_work(one: IngesterState) -> Text:
+    if not one.live:
+        return Text("no", "red" if one.waiting else "")
+    return Text("yes") if one.pause is None else Text("paused", "red")
 
 
 def _ago(moment: datetime | None, now: datetime) -> str:
