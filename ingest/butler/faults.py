@@ -25,10 +25,13 @@ TRANSIENT_ERRNOS = frozenset(
         errno.ENETDOWN,
         errno.ENETUNREACH,
         errno.ENFILE,
+        errno.ENODEV,
         errno.ENOLCK,
         errno.ENOMEM,
         errno.ENOSPC,
+        errno.ENOTCONN,
         errno.EREMOTEIO,
+        errno.EROFS,
         errno.ESTALE,
         errno.ETIMEDOUT,
     }

@@ -51,13 +51,28 @@ TRANSIENT_ERRNOS = frozenset(
         errno.EIO,
         errno.EINTR,
         errno.EMFILE,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
         errno.ENFILE,
+        errno.ENODEV,
         errno.ENOLCK,
         errno.ENOMEM,
         errno.ENOSPC,
+        errno.ENOTCONN,
+        errno.EREMOTEIO,
+        errno.EROFS,
         errno.ESTALE,
         errno.ETIMEDOUT,
     }
+)
+
+#: What SQLite says of the machine and its disk; the rest of its errors are about the task.
+_SQLITE_TROUBLE = (
+    "is locked",
+    "disk I/O error",
+    "disk is full",
+    "unable to open database",
+    "readonly database",
 )
 
 # prepareTask writes its arguments to sys.argv, which belongs to the whole process.
@@ -334,9 +349,15 @@ def _is_transient(error: BaseException) -> bool:
     for _ in range(10):
         if link is None:
             return False
+        if isinstance(link, ConnectionError | TimeoutError | MemoryError):
+            return True
         if isinstance(link, OSError) and link.errno in TRANSIENT_ERRNOS:
             return True
-        if isinstance(link, sqlite3.OperationalError) and "locked" in str(link):
+        if isinstance(link, sqlite3.OperationalError):
+            if any(words in str(link) for words in _SQLITE_TROUBLE):
+                return True
+        elif type(link).__name__ in ("OperationalError", "InterfaceError"):
+            # Of any other database's driver: it is out of reach or out of order.
             return True
         link = link.__cause__ or link.__context__
     return False

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psycopg2
 import pytest
 
 from ingest.attempt import VerdictKind, attempt
@@ -444,7 +445,19 @@ def test_already_there_without_a_way_to_tell_is_a_failure(root: Path, tmp_path: 
     [
         (OSError(errno.ENOSPC, "No space left on device"), True),
         (OSError(errno.ESTALE, "Stale file handle"), True),
+        (OSError(errno.EROFS, "Read-only file system"), True),
+        (OSError(errno.ENOTCONN, "Transport endpoint is not connected"), True),
+        (OSError(errno.EIO, "Input/output error"), True),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), True),
+        (TimeoutError("timed out"), True),
+        (MemoryError("no memory"), True),
+        (psycopg2.OperationalError("could not connect to server"), True),
+        (psycopg2.ProgrammingError("syntax error"), False),
         (sqlite3.OperationalError("database is locked"), True),
+        (sqlite3.OperationalError("disk I/O error"), True),
+        (sqlite3.OperationalError("database or disk is full"), True),
+        (sqlite3.OperationalError("unable to open database file"), True),
+        (sqlite3.OperationalError("attempt to write a readonly database"), True),
         (sqlite3.OperationalError("no such table: raw"), False),
         (PermissionError(errno.EACCES, "Permission denied"), False),
         (ValueError("no such filter"), False),
