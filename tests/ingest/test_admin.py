@@ -17,8 +17,9 @@ from django.utils import timezone
 from django_q.models import Failure, OrmQ, Schedule, Success
 
 from buffer.models import Component, File, Refusal, RefusalReason
-from ingest import admin_rerun, transitions
-from ingest.models import FileEvent, Ingester, Ingestion
+from ingest import admin_rerun, breaker, transitions
+from ingest.breaker import Probe
+from ingest.models import Breaker, FileEvent, Ingester, Ingestion
 from ingest.statuses import Status
 from ingest.templatetags import endpoint
 from ingest.transitions import Step
@@ -477,3 +478,50 @@ def test_a_dear_overview_is_kept_for_a_while(
     monkeypatch.setattr(endpoint, "_last", None)
     first = endpoint.state_of_everything()
     assert endpoint.state_of_everything() is first
+
+
+def pause(ingester: Ingester, reason: str = "5 files in a row failed: no answer") -> None:
+    now = timezone.now()
+    Breaker.objects.create(
+        ingester=ingester, message=reason, opened_on=now, probe_on=now + timedelta(minutes=1)
+    )
+
+
+def test_an_ingester_that_pauses_says_why(admin_client: Client, ingester: Ingester) -> None:
+    Ingester.objects.create(name="other", storage=ingester.storage)
+    pages = [listing("ingester"), change("ingester", ingester), reverse("admin:index")]
+    assert "works" in page(admin_client, pages[0])
+    pause(ingester, HOSTILE)
+    for url in pages:
+        text = page(admin_client, url)
+        assert "paused since" in text and "probed with one file at" in text
+        assert "<script>alert" not in text and "\u202e" not in text
+
+
+def probe(client: Client, ingester: Ingester) -> str:
+    data = {"action": "probe_selected", "_selected_action": [ingester.pk]}
+    response = client.post(listing("ingester"), data, follow=True)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def test_probe_now(admin_client: Client, ingester: Ingester) -> None:
+    assert "does not pause" in probe(admin_client, ingester)
+    pause(ingester)
+    assert not breaker.probe_is_due(ingester.pk)
+    assert "is probed with one file at once" in probe(admin_client, ingester)
+    assert breaker.probe_is_due(ingester.pk)
+    assert LogEntry.objects.get().change_message == "Probe now"
+    assert Probe.take(ingester.pk) is not None
+    assert "a worker probes already" in probe(admin_client, ingester)
+
+
+def test_probe_now_needs_a_permission(ingester: Ingester) -> None:
+    pause(ingester)
+    client = client_of("view_ingester")
+    assert "probe_selected" not in page(client, listing("ingester"))
+    probe(client, ingester)
+    assert not breaker.probe_is_due(ingester.pk)
+    User.objects.get().user_permissions.add(Permission.objects.get(codename="rerun"))
+    probe(client, ingester)
+    assert breaker.probe_is_due(ingester.pk)

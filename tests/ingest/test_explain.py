@@ -19,7 +19,7 @@ from buffer.models import Component, ComponentKind, File, Refusal, RefusalReason
 from buffer.names import escape
 from ingest import transitions
 from ingest.explain import explain
-from ingest.models import Ingester, Ingestion
+from ingest.models import Breaker, Ingester, Ingestion
 from ingest.statuses import Status
 from ingest.transitions import Step
 
@@ -316,3 +316,18 @@ def test_bad_usage() -> None:
         with pytest.raises(CommandError) as caught:
             run(path)
         assert caught.value.returncode == 2
+
+
+def test_a_file_that_waits_for_the_target(ingester: Ingester, make_file: MakeFile) -> None:
+    new, again = make_file(content=b"1"), make_file(content=b"2")
+    transitions.create(ingester.pk, [new.pk, again.pk], Status.UNTRIED)
+    now = timezone.now()
+    Ingestion.objects.filter(file=again).update(status=Status.FAILURE, next_attempt_on=now)
+    Breaker.objects.create(
+        ingester=ingester, message="no route to host", opened_on=now, probe_on=now
+    )
+    for file in (new, again):
+        (found,) = explain(file.path).files
+        (one,) = found.ingesters
+        assert "but the ingester is paused since" in one.next
+        assert "no route to host; the target is probed with one file at" in one.next

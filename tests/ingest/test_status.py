@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from buffer.models import Component, ComponentKind, File, Refusal, RefusalReason
 from ingest import transitions
-from ingest.models import Ingester, Ingestion
+from ingest.models import Breaker, Ingester, Ingestion
 from ingest.overview import overview
 from ingest.statuses import Status
 from ingest.transitions import Step
@@ -134,6 +134,23 @@ def test_json(busy: Ingester) -> None:
     assert (one["name"], one["waiting"], one["failed"]) == (busy.name, 4, 2)
     assert one["counts"]["FAILURE"] == 2
     assert state["refusals"][0]["count"] == 2
+
+
+def test_an_ingester_that_pauses(busy: Ingester) -> None:
+    assert json.loads(run("--json"))["ingesters"][0]["pause"] is None
+    now = timezone.now()
+    reason = "5 files in a row failed: postgres://a:hunter2@h \x1b[2J"
+    Breaker.objects.create(ingester=busy, message=reason, opened_on=now, probe_on=now)
+    # The command says it of itself, too: once is enough.
+    (state,) = overview().ingesters
+    Component.objects.filter(kind=ComponentKind.INGESTER).update(message=str(state.pause))
+    text = run()
+    assert text.count("paused since") == 2, "one of them is the component's"
+    assert f"{busy.name}: paused since" in text and "is probed with one file at" in text
+    assert "hunter2" not in text and "\x1b" not in text
+    (one,) = json.loads(run("--json"))["ingesters"]
+    assert one["pause"]["reason"].startswith("5 files in a row failed: postgres://a:***@h")
+    assert (one["pause"]["probing"], one["pause"]["failed_probes"]) == (False, 0)
 
 
 def test_the_cost_does_not_grow(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from buffer.models import File
-from ingest import claims, transitions
+from ingest import breaker, claims, transitions
 from ingest.config import IngesterSection
-from ingest.models import FileEvent, Ingester, Ingestion
+from ingest.models import Breaker, FileEvent, Ingester, Ingestion
+from ingest.plugin_host import IngestRaised
 from ingest.statuses import Status
 from ingest.targets import Run
 from ingest.transitions import Step
@@ -137,8 +139,18 @@ def test_a_plugin_that_cannot_load_charges_nobody(
     make_worker: MakeWorker, wait_for_me: Any
 ) -> None:
     (file,) = wait_for_me(b"1")
-    with pytest.raises(TargetUnavailable, match="target is down"):
-        make_worker("CannotLoad").step()
+    worker = make_worker("CannotLoad")
+    for _ in range(2):
+        with pytest.raises(TargetUnavailable, match="target is down"):
+            worker.step()
+    # Twice: now it waits for its turn to probe, as all others do.
+    assert worker.step() == 0 and worker.paused
+    pause = breaker.look(worker.run.ingester_id)
+    assert pause is not None and "target is down" in pause.reason
+    probe_is_due()
+    with pytest.raises(TargetUnavailable):
+        worker.step()
+    assert Breaker.objects.get().failed_probes == 1
     assert history(file) == ["UNTRIED"]
     assert not claims.anything_held(Ingester.objects.get().pk)
 
@@ -259,3 +271,114 @@ def test_outcomes_wait_for_the_database(
     monkeypatch.setattr(transitions, "apply", sometimes)
     drain(make_worker())
     assert history(file) == ["UNTRIED", "PENDING", "SUCCESS"]
+
+
+def probe_is_due() -> None:
+    Breaker.objects.update(probe_on=past())
+
+
+def test_a_target_that_is_down_and_comes_back(make_worker: MakeWorker, wait_for_me: Any) -> None:
+    """Nobody pays, retry configured or not; one file at a time finds out."""
+    retry = {"max_attempts": 2, "backoff": 3600}
+    down = wait_for_me(*[b"transient"] * 20)
+    worker, other = make_worker("ByContent", retry=retry), make_worker("ByContent")
+    assert worker.step() == 10
+    assert (worker.step(), other.step()) == (0, 0)
+    assert worker.paused and other.paused
+    for failed in (1, 2):
+        probe_is_due()
+        assert other.step() == 1
+        assert other.step() == 0 and other.paused
+        assert Breaker.objects.get().failed_probes == failed
+    rows = Ingestion.objects.values_list("status", "attempts", "next_attempt_on", "claim")
+    assert set(rows) == {(Status.UNTRIED, 0, None, None)}
+    assert FileEvent.objects.filter(note=breaker.PROBE_FAILED).count() == 2
+    for file in down:
+        Path(file.path_below(worker.run.root)).write_bytes(b"good")
+    probe_is_due()
+    assert worker.step() == 1
+    assert drain(worker) == 19 and not worker.paused
+    rows = Ingestion.objects.values_list("status", "attempts", "next_attempt_on", "claim")
+    assert set(rows) == {(Status.SUCCESS, 1, None, None)}
+
+
+def test_files_that_were_due_stay_so(make_worker: MakeWorker, wait_for_me: Any) -> None:
+    """A retry that hits a target that is down is none."""
+    files = wait_for_me(*[b"transient"] * 5)
+    rows = Ingestion.objects.filter(file__in=files)
+    for row in rows:
+        step = Step(row.pk, row.file_id, Status.UNTRIED, None, Status.FAILURE, 1)
+        transitions.apply(row.ingester_id, [step])
+    rows.update(next_attempt_on=past())
+    worker = make_worker("ByContent", retry={"max_attempts": 3})
+    assert worker.step() == 5
+    assert breaker.look(worker.run.ingester_id) is not None
+    assert set(rows.values_list("status", "attempts")) == {(Status.FAILURE, 1)}
+    assert rows.filter(next_attempt_on__lte=timezone.now()).count() == 5
+
+
+def test_failures_that_a_run_takes_again_are_due(make_worker: MakeWorker, wait_for_me: Any) -> None:
+    """`file_status: FAILURE` takes a file once; one that was given back was not taken."""
+    files = wait_for_me(*[b"transient"] * 5)
+    for row in Ingestion.objects.filter(file__in=files):
+        step = Step(row.pk, row.file_id, Status.UNTRIED, None, Status.FAILURE, 1)
+        transitions.apply(row.ingester_id, [step])
+    worker = make_worker("ByContent", file_status="FAILURE")
+    assert worker.step() == 5
+    for file in files:
+        Path(file.path_below(worker.run.root)).write_bytes(b"good")
+    probe_is_due()
+    assert drain(worker) == 5
+    assert set(Ingestion.objects.values_list("status", "attempts")) == {(Status.SUCCESS, 2)}
+
+
+def test_a_probe_that_checks_refuse_is_none(make_worker: MakeWorker, wait_for_me: Any) -> None:
+    ingester = Ingester.objects.get()
+    (empty,) = wait_for_me(b"")
+    worker = make_worker("ByContent")
+    now = past()
+    Breaker.objects.create(ingester=ingester, message="down", opened_on=now, probe_on=now)
+    assert worker.step() == 1
+    assert history(empty) == ["UNTRIED", "INVALID"]
+    row = Breaker.objects.get()
+    assert row.opened_on is not None and row.failed_probes == 0
+    assert breaker.probe_is_due(ingester.pk)
+
+
+def test_a_probe_that_kills_is_no_answer(make_worker: MakeWorker, wait_for_me: Any) -> None:
+    (evil,) = wait_for_me(b"kill")
+    worker = make_worker("ByContent")
+    now = past()
+    Breaker.objects.create(
+        ingester=Ingester.objects.get(), message="down", opened_on=now, probe_on=now
+    )
+    assert worker.step() == 1
+    assert history(evil)[-1] == "UNKNOWN"
+    row = Breaker.objects.get()
+    assert row.opened_on is not None and row.failed_probes == 1
+
+
+def test_a_question_is_asked_again_when_the_target_answers(
+    ingester: Ingester, make_worker: MakeWorker, wait_for_me: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file,) = wait_for_me(b"good")
+    lost(ingester, file)
+    worker = make_worker("CanTell")
+    now = past()
+    Breaker.objects.create(ingester=ingester, message="down", opened_on=now, probe_on=now)
+    real = worker._host.contains
+
+    def silent(*args: Any, **kwargs: Any) -> Any:
+        raise IngestRaised("ConnectionError: no answer")
+
+    monkeypatch.setattr(worker._host, "contains", silent)
+    assert worker.step() == 1
+    row = Ingestion.objects.get(file=file)
+    assert (row.status, row.claim) == (Status.UNKNOWN, None)
+    assert row.next_attempt_on is not None
+    assert Breaker.objects.get().failed_probes == 1
+    monkeypatch.setattr(worker._host, "contains", real)
+    probe_is_due()
+    drain(worker)
+    assert history(file) == ["UNTRIED", "PENDING", "UNKNOWN", "SUCCESS"]
+    assert breaker.look(ingester.pk) is None
