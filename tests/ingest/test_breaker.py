@@ -162,6 +162,15 @@ def test_an_answer_in_between_begins_a_new_row(attempts: Attempts, status: Statu
     assert standing(many[11]) == ("FAILURE", 1, False)
 
 
+def test_an_answer_written_together_with_failures(attempts: Attempts) -> None:
+    good, *bad = attempts.begin(breaker.FAILURES_IN_A_ROW + 1)
+    *first, last = bad
+    attempts.fail(*first)
+    attempts.write(attempts.answer(good), attempts.failed(last))
+    assert not attempts.is_open()
+    assert len(Breaker.objects.get().streak) == 1
+
+
 def test_an_answer_after_them_says_that_it_is_not_the_target(attempts: Attempts) -> None:
     *bad, good = attempts.begin(9)
     attempts.write(*(attempts.failed(file) for file in bad), attempts.answer(good))
@@ -220,6 +229,16 @@ def test_only_one_probes(attempts: Attempts) -> None:
     pause = breaker.look(ingester)
     assert pause is not None and pause.probing
     assert "is being probed" in pause.next
+
+
+def test_who_looked_at_the_same_time_loses(
+    attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts.open()
+    pass_time()
+    assert Probe.take(attempts.ingester.pk) is not None
+    monkeypatch.setattr(breaker, "probe_is_due", lambda ingester_id: True)
+    assert Probe.take(attempts.ingester.pk) is None
 
 
 def test_a_prober_that_dies_loses_the_probe(attempts: Attempts) -> None:
