@@ -21,12 +21,12 @@ from buffer.exclusion import ExcludeList
 from buffer.models import ComponentKind, Storage
 from buffer.names import escape
 from buffer.problems import ConfigError
+from buffer.progress import Amount, Progress
 from buffer.signals import StopSignals
 from buffer.workers import QueueUnavailable, Workers
 from ingest import sqlviews
 from ingest.backfill import BackfillRun
 from ingest.backfill_crew import Crew, Receipt
-from ingest.backfill_progress import Amount, Progress
 from ingest.backfill_sessions import record_session, verify_session
 from ingest.backfill_sources import Candidate, Source, Walk, chunks
 from ingest.backfill_verify import check_plugin

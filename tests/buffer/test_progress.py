@@ -4,8 +4,7 @@ import logging
 
 import pytest
 
-from ingest import backfill_progress
-from ingest.backfill_progress import Amount, Pace, Progress, duration
+from buffer.progress import Amount, Pace, Progress, duration
 
 
 class Clock:
@@ -58,7 +57,7 @@ def test_lines_where_there_is_no_terminal(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(backfill_progress.time, "monotonic", clock)
+    monkeypatch.setattr("buffer.progress.time.monotonic", clock)
     with caplog.at_level(logging.INFO), Progress() as progress:
         for _ in range(100):
             clock.now += 0.25
@@ -66,3 +65,13 @@ def test_lines_where_there_is_no_terminal(
         progress.show(Amount(20, 20), Amount(20, 20), last=True)
     assert len(caplog.messages) == 2
     assert caplog.messages[0].startswith("10 of 20 files, ")
+
+
+def test_lines_that_go_elsewhere_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, said = Clock(), list[str]()
+    monkeypatch.setattr("buffer.progress.time.monotonic", clock)
+    with Progress(said.append, every_s=60) as progress:
+        for _ in range(100):
+            clock.now += 1
+            progress.show(Amount(10, 10), None)
+    assert len(said) == 1 and said[0].startswith("10 files (counting), ")

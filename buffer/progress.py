@@ -1,4 +1,4 @@
-"""How far backfill is: a bar on a terminal, a line now and then elsewhere."""
+"""How far a long piece of work is: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -94,13 +94,23 @@ class Progress:
     """Shows progress while it is open.
 
     On a terminal a bar on standard error, redrawn by whoever calls `show` (a thread that did it
-    would be forked into the workers); otherwise a line in the log every ten seconds.
+    would be forked into the workers); otherwise a line now and then.
+
+    Parameters
+    ----------
+    say : callable, optional
+        Where lines go; by default into the log.
+    every_s : `float`, optional
+        Seconds between two lines.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, say: Callable[[str], object] | None = None, every_s: float = LINE_EVERY_S
+    ) -> None:
+        self._say, self._every_s = say or _log, every_s
         self._pace = Pace()
         self._bar: Bar | None = None
-        self._next = time.monotonic() + LINE_EVERY_S
+        self._next = time.monotonic() + every_s
         if sys.stderr.isatty():
             self._next = 0.0
             self._bar = Bar(
@@ -154,5 +164,9 @@ class Progress:
                 refresh=True,
             )
         elif not last:
-            self._next = now + LINE_EVERY_S
-            logger.info("%s", self._pace.text(total))
+            self._next = now + self._every_s
+            self._say(self._pace.text(total))
+
+
+def _log(text: str) -> None:
+    logger.info("%s", text)
