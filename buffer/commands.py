@@ -65,7 +65,7 @@ class ComponentCommand(BaseCommand, Generic[Model]):
         ConfigError
             With every problem that could be found, before anything was touched.
         """
-        config: Any = load(path, self.model)
+        config: Any = self.load(path)
         problems = [
             *database.check(config.database),
             *logsetup.check(config.logging),
@@ -81,6 +81,10 @@ class ComponentCommand(BaseCommand, Generic[Model]):
         except ConfigError as error:
             raise ConfigError(place(config, error.problems)) from None
         return config
+
+    def load(self, path: str) -> Any:
+        """Read the file and check it by itself."""
+        return load(path, self.model)
 
     def check_config(self, config: Any) -> list[str]:
         """Give the problems that the file has beyond its own text, each beginning with its key."""

@@ -111,7 +111,7 @@ class Progress:
         self._pace = Pace()
         self._bar: Bar | None = None
         self._next = time.monotonic() + every_s
-        if sys.stderr.isatty():
+        if self.is_watched():
             self._next = 0.0
             self._bar = Bar(
                 BarColumn(),
@@ -137,6 +137,17 @@ class Progress:
         if self._bar is not None:
             self._bar.refresh()
             self._bar.stop()
+
+    @staticmethod
+    def is_watched() -> bool:
+        """Tell whether there is a terminal to show a bar on."""
+        return sys.stderr.isatty()
+
+    def clear(self) -> None:
+        """Make room for a line on the same terminal; the bar comes back when it is next shown."""
+        if self._bar is not None:
+            self._bar.console.file.write("\r\x1b[2K")
+            self._bar.console.file.flush()
 
     def show(self, done: Amount, total: Amount | None, *, last: bool = False) -> None:
         """Show where we are, if it is time to.
