@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from buffer import shown
 from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, Since, badge, preformatted
 from buffer.admin_search import files_matching
+from buffer.admin_suspicions import Suspect, badges, marks, stories
 from buffer.components import SILENT_AFTER_S
 from buffer.models import Component, File, Refusal, Storage
 from buffer.names import escape
@@ -77,9 +78,9 @@ class Stage(admin.SimpleListFilter):
 class FileAdmin(BigTableAdmin):
     """Files; what became of them at their targets is added by `ingest.admin`."""
 
-    list_display: Any = ("id", "place", "size", "storage", "added_on", "stage")
+    list_display: Any = ("id", "place", "size", "storage", "added_on", "stage", "suspect")
     list_display_links = ("id", "place")
-    list_filter: ClassVar[Any] = ("storage", Stage, AddedSince)
+    list_filter: ClassVar[Any] = ("storage", Stage, Suspect, AddedSince)
     list_select_related = ("storage",)
     search_fields = ("filename",)
     search_help_text = "Name or its beginning, directory, path, id or checksum"
@@ -95,8 +96,13 @@ class FileAdmin(BigTableAdmin):
         "added_on",
         "stored_on",
         "arrival",
+        "suspicions",
     )
     readonly_fields: ClassVar[Any] = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[File]:
+        """Fetch the standing marks of a page's files at once."""
+        return super().get_queryset(request).prefetch_related(marks())
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -131,6 +137,16 @@ class FileAdmin(BigTableAdmin):
     def arrival(self, row: File) -> str:
         """The buffer that it came from."""
         return escape(row.source) if row.source else "-"
+
+    @admin.display(description="suspect")
+    def suspect(self, row: File) -> SafeString:
+        """What an audit found."""
+        return badges(row)
+
+    @admin.display(description="found by audits")
+    def suspicions(self, row: File) -> SafeString | str:
+        """What audits have found, newest first, and what to do about it."""
+        return stories(row)
 
 
 admin.site.register(File, FileAdmin)

@@ -16,6 +16,7 @@ from buffer.names import escape
 from buffer.shown import is_text, unescape
 from ingest import explain_buffers
 from ingest.explain_buffers import BufferFacts, Finder
+from ingest.explain_suspicions import SuspicionFacts, suspicions_of
 from ingest.models import Ingester, Ingestion
 from ingest.next_steps import next_step
 
@@ -49,6 +50,7 @@ class FileFacts:
     stored_on: datetime | None
     stage: str
     ingesters: list[IngesterFacts]
+    suspicions: list[SuspicionFacts] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,7 @@ def _file_facts(file: File) -> FileFacts:
             .select_related("breaker")
             .order_by("name")
         ],
+        suspicions=suspicions_of(file),
     )
 
 
@@ -281,6 +284,9 @@ def _verdict(
         text = f"Tracked as file {file.id} ({file.stage}). {where or 'No ingester reads it'}."
         if file.stored_on is not None and file.on_disk == "missing":
             text += " Its bytes are MISSING from storage."
+        suspect = next((row for row in file.suspicions if row.standing), None)
+        if suspect is not None:
+            text += f" An audit found it {suspect.kind}: {suspect.detail}."
         if standing is not None:
             text += f" An arrival of this name is refused: {standing.reason}."
         return text

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from buffer import shown
 from buffer.components import SILENT_AFTER_S
-from buffer.models import Component, ComponentKind, File, Refusal
+from buffer.models import Component, ComponentKind, File, Refusal, Suspicion
 from buffer.names import escape
 from ingest.breaker import Pause, shown_pause
 from ingest.models import Ingester, Ingestion
@@ -103,6 +103,15 @@ class RefusalState:
 
 
 @dataclass(frozen=True, slots=True)
+class SuspectState:
+    """Stored files that audits found wrong in one way."""
+
+    kind: str
+    count: int
+    oldest: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The state of everything.
 
@@ -114,6 +123,8 @@ class Overview:
         By name; live and silent ones; by reason.
     intents : `int`
         Files that are being taken in.
+    suspects : `list`
+        Stored files that audits found wrong, by the kind of finding.
     """
 
     at: datetime
@@ -121,6 +132,7 @@ class Overview:
     components: list[ComponentState] = field(default_factory=list)
     refusals: list[RefusalState] = field(default_factory=list)
     intents: int = 0
+    suspects: list[SuspectState] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Give it as plain types; times stay `~datetime.datetime`."""
@@ -169,6 +181,13 @@ def overview() -> Overview:
             .order_by("reason")
         ],
         intents=File.objects.intents().count(),
+        suspects=[
+            SuspectState(kind, count, oldest)
+            for kind, count, oldest in Suspicion.objects.standing()
+            .values_list("kind")
+            .annotate(count=Count("id"), oldest=Min("found_on"))
+            .order_by("kind")
+        ],
     )
 
 

@@ -16,14 +16,14 @@ from django.utils import timezone
 from buffer import admin_base, shown
 from buffer.admin_base import AtLeast, CappedPaginator, first_id_since
 from buffer.admin_search import files_matching
-from buffer.models import Component, File, Refusal, RefusalReason, Storage
+from buffer.models import Component, File, FindingKind, Refusal, RefusalReason, Storage, Suspicion
 
 pytestmark = pytest.mark.django_db
 
 MakeFile = Callable[..., File]
 
 HOSTILE = "<script>alert(1)</script>\u202egnp.exe\x1b[2J"
-MODELS = ["storage", "file", "refusal", "component"]
+MODELS = ["storage", "file", "refusal", "component", "suspicion"]
 
 
 @pytest.fixture(autouse=True)
@@ -87,11 +87,16 @@ def test_pages_can_be_read_and_nothing_else(
     model: str,
     who: str,
 ) -> None:
-    make_file()
+    Suspicion.objects.create(file=make_file(), kind=FindingKind.MISSING)
     client = admin_client if who == "superuser" else viewer(*MODELS)
-    row = {"storage": Storage, "file": File, "refusal": Refusal, "component": Component}[
-        model
-    ].objects.get()  # type: ignore[attr-defined]
+    rows = {
+        "storage": Storage,
+        "file": File,
+        "refusal": Refusal,
+        "component": Component,
+        "suspicion": Suspicion,
+    }
+    row = rows[model].objects.get()  # type: ignore[attr-defined]
     one = reverse(f"admin:buffer_{model}_change", args=[row.pk])
     assert "Endpoint buffer manager" in page(client, listing(model))
     text = page(client, one)
@@ -259,7 +264,7 @@ def test_queries_of_a_list_do_not_grow(
 ) -> None:
     for _ in range(30):
         make_file()
-    # Session, user, storages of the filter, ingesters of the filter, count, rows, statuses.
+    # Session, user, storages of the filter, ingesters of the filter, count, rows, marks, statuses.
     with django_assert_max_num_queries(8):  # type: ignore[attr-defined]
         page(admin_client, listing("file"))
 
@@ -289,3 +294,27 @@ def test_settings_without_their_secrets() -> None:
     assert "hunter2" not in repr(cleaned)
     assert (cleaned["root"], cleaned["secret"], cleaned["n"]) == ("/repo", "", None)
     assert cleaned["list"][2] == 7
+
+
+def test_suspect_files(admin_client: Client, make_file: MakeFile) -> None:
+    make_file(filename="good.fits")
+    bad, mended = make_file(filename="bad.fits"), make_file(filename="mended.fits")
+    mark = {"kind": FindingKind.CHANGED, "detail": "its <b>content</b>\x1b[2J", "found_by": "h:1"}
+    Suspicion.objects.create(file=bad, **mark)
+    Suspicion.objects.create(
+        file=mended, cleared_on=timezone.now(), cleared_how="as recorded", **mark
+    )
+    for query in ("?suspect=any", "?suspect=CHANGED"):
+        text = page(admin_client, listing("file", query))
+        assert "bad.fits" in text and "mended.fits" not in text and "good.fits" not in text
+        assert "badge-CHANGED" in text
+    assert "bad.fits" not in page(admin_client, listing("file", "?suspect=MISSING"))
+    text = page(admin_client, reverse("admin:buffer_file_change", args=[bad.pk]))
+    assert "its &lt;b&gt;content&lt;/b&gt;\\x1b[2J" in text and "\x1b" not in text
+    assert "found " in text and "by h:1" in text
+    assert f"to do: compare {bad.storage.root}/2026-11-23/bad.fits with a backup" in text
+    text = page(admin_client, reverse("admin:buffer_file_change", args=[mended.pk]))
+    assert "as recorded" in text and "to do" not in text
+    text = page(admin_client, listing("suspicion", "?state=standing"))
+    assert "bad.fits" in text and "mended.fits" not in text and "<b>content" not in text
+    assert "mended.fits" in page(admin_client, listing("suspicion", "?state=cleared"))

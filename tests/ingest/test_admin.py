@@ -16,7 +16,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django_q.models import Failure, OrmQ, Schedule, Success
 
-from buffer.models import Component, File, Refusal, RefusalReason
+from buffer.models import Component, File, FindingKind, Refusal, RefusalReason, Suspicion
 from ingest import admin_rerun, breaker, transitions
 from ingest.breaker import Probe
 from ingest.models import Breaker, FileEvent, Ingester, Ingestion
@@ -234,8 +234,8 @@ def test_status_in_the_list_of_files(
         for _ in range(count):
             row = known(ingester, make_file())
             known(other, row.file, Status.SUCCESS)
-        # Session, user, storages of the filter, count, files, statuses.
-        with django_assert_num_queries(6):
+        # Session, user, storages of the filter, count, files, marks, statuses.
+        with django_assert_num_queries(7):
             text = page(admin_client, listing("file"))
     assert text.count("badge-FAILURE") == text.count("badge-SUCCESS") == 43
 
@@ -466,7 +466,7 @@ def test_the_front_page_is_cheap(
     for _ in range(20):
         known(ingester, make_file())
     page(admin_client, reverse("admin:index"))
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         page(admin_client, reverse("admin:index"))
 
 
@@ -525,3 +525,10 @@ def test_probe_now_needs_a_permission(ingester: Ingester) -> None:
     User.objects.get().user_permissions.add(Permission.objects.get(codename="rerun"))
     probe(client, ingester)
     assert breaker.probe_is_due(ingester.pk)
+
+
+def test_suspect_files_are_on_the_front_page(admin_client: Client, make_file: MakeFile) -> None:
+    assert "Suspect files" not in page(admin_client, reverse("admin:index"))
+    Suspicion.objects.create(file=make_file(), kind=FindingKind.MISSING)
+    text = page(admin_client, reverse("admin:index"))
+    assert "Suspect files" in text and "?suspect=MISSING" in text

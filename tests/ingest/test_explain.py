@@ -15,7 +15,16 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from buffer.models import Component, ComponentKind, File, Refusal, RefusalReason, Storage
+from buffer.models import (
+    Component,
+    ComponentKind,
+    File,
+    FindingKind,
+    Refusal,
+    RefusalReason,
+    Storage,
+    Suspicion,
+)
 from buffer.names import escape
 from ingest import transitions
 from ingest.explain import explain
@@ -288,10 +297,19 @@ def test_the_command(
         reason=RefusalReason.CONFLICT, detail="other content", file=file,
     )  # fmt: skip
     make_file(filename="fresh.fits")
+    for cleared in (timezone.now(), None):
+        Suspicion.objects.create(
+            file=file, kind=FindingKind.CHANGED, detail="one bit", cleared_on=cleared,
+            cleared_how="it was read" if cleared else "",
+        )  # fmt: skip
     text = run(file.path)
     for words in (
         f"Tracked as file {file.pk} (stored). gen3_file_events: FAILURE.",
         "An arrival of this name is refused: CONFLICT.",
+        "An audit found it CHANGED: one bit.",
+        "audit: CHANGED, one bit (",
+        "cleared: it was read)",
+        "    to do: compare ",
         "gen3_file_events: FAILURE since",
         "      no flat\n      at all\n",
         f"next: nothing by itself: mend the cause, then manage.py rerun --ingester "
@@ -304,6 +322,7 @@ def test_the_command(
     found = json.loads(run(file.path, "--json"))
     assert found["files"][0]["ingesters"][0]["status"] == "FAILURE"
     assert found["refusals"][0]["open"] is True
+    assert [row["standing"] for row in found["files"][0]["suspicions"]] == [True, False]
     assert "not opened yet" in run("fresh.fits")
 
 

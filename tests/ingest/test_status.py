@@ -13,7 +13,15 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from buffer.models import Component, ComponentKind, File, Refusal, RefusalReason
+from buffer.models import (
+    Component,
+    ComponentKind,
+    File,
+    FindingKind,
+    Refusal,
+    RefusalReason,
+    Suspicion,
+)
 from ingest import transitions
 from ingest.models import Breaker, Ingester, Ingestion
 from ingest.overview import overview
@@ -97,6 +105,8 @@ def busy(ingester: Ingester, make_file: MakeFile) -> Ingester:
             reason=RefusalReason.CONFLICT,
             resolved_on=resolved,
         )
+    for file, cleared in ((files[0], None), (files[1], now)):
+        Suspicion.objects.create(file=file, kind=FindingKind.MISSING, cleared_on=cleared)
     return ingester
 
 
@@ -115,6 +125,7 @@ def test_what_it_counts(busy: Ingester) -> None:
     ]
     assert [(row.reason, row.count) for row in state.refusals] == [("CONFLICT", 2)]
     assert state.intents == 1
+    assert [(row.kind, row.count) for row in state.suspects] == [("MISSING", 1)]
 
 
 def test_the_table(busy: Ingester) -> None:
@@ -126,6 +137,7 @@ def test_the_table(busy: Ingester) -> None:
     assert "does not answer" in text and "hunter2" not in text and "\x1b" not in text
     assert "CONFLICT" in text
     assert "1 files are being taken in" in text
+    assert "Suspect files" in text and "MISSING" in text
 
 
 def test_json(busy: Ingester) -> None:
@@ -134,6 +146,7 @@ def test_json(busy: Ingester) -> None:
     assert (one["name"], one["waiting"], one["failed"]) == (busy.name, 4, 2)
     assert one["counts"]["FAILURE"] == 2
     assert state["refusals"][0]["count"] == 2
+    assert state["suspects"][0]["count"] == 1
 
 
 def test_an_ingester_that_pauses(busy: Ingester) -> None:
@@ -156,7 +169,7 @@ def test_an_ingester_that_pauses(busy: Ingester) -> None:
 def test_the_cost_does_not_grow(
     busy: Ingester, django_assert_max_num_queries: Callable[..., Any]
 ) -> None:
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         overview()
 
 

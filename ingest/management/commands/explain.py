@@ -69,6 +69,12 @@ def _file_lines(file: FileFacts) -> Iterator[str]:
     yield f"File {file.id} in storage {file.storage}: {file.stage}"
     yield f"  {file.path}: {file.on_disk}"
     yield f"  {file.size_bytes} bytes, {file.checksum}, added {_time(file.added_on)}"
+    for mark in file.suspicions:
+        times = f"{_time(mark.found_on)} to {_time(mark.seen_on)}"
+        state = "stands" if mark.standing else f"cleared: {mark.cleared}"
+        yield f"  audit: {mark.kind}, {mark.detail} ({times} by {mark.found_by}; {state})"
+        if mark.standing:
+            yield f"    to do: {mark.proposal}"
     if not file.ingesters:
         yield "  no ingester reads this storage yet"
     for row in file.ingesters:

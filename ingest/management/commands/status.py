@@ -97,6 +97,14 @@ def _tables(state: Overview) -> list[Table]:
                 refusal.reason, str(refusal.count), Text(_ago(refusal.oldest, state.at))
             )
         tables.append(refusals)
+    if state.suspects:
+        suspects = Table(title="Suspect files", title_justify="left")
+        suspects.add_column("found by an audit")
+        suspects.add_column("files", justify="right")
+        suspects.add_column("oldest")
+        for suspect in state.suspects:
+            suspects.add_row(suspect.kind, str(suspect.count), Text(_ago(suspect.oldest, state.at)))
+        tables.append(suspects)
     return tables
 
 
