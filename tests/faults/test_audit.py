@@ -53,7 +53,11 @@ def audited(done: Finished) -> tuple[Found, dict[str, Any]]:
 
 
 def audit(product: Product, *options: str) -> Found:
-    return audited(product.admin("audit", "--json", *options))[0]
+    return audited(run_audit(product, *options))[0]
+
+
+def run_audit(product: Product, *options: str) -> Finished:
+    return product.run("audit", "--json", *options, within_s=600, DATABASE_URL=product.url)
 
 
 class Damage:
@@ -177,22 +181,24 @@ def test_each_kind_and_nothing_else(product: Product, tally: Tally, count: int, 
     paths = fill(product, count)
     assert audit(product, "--checksums") == set()
     damage = Damage(product, paths, times)
-    assert audit(product) == damage.plain
-    assert audit(product, "--checksums", "--max-rate", "1000") == damage.plain | damage.by_content
-    # What the content showed is marked, and so looked for again by every audit.
     everything = damage.plain | damage.by_content
-    seen: Found = set()
-    for part in (1, 2):
-        found = audit(product, "--subset", f"{part}/2", "--no-mark")
-        assert not found & seen
-        seen |= found
-    assert seen == everything
-    marked = [one for one in everything if one[0] != "UNTRACKED"]
-    standing = "SELECT count(*) FROM buffer_suspicion WHERE cleared_on IS NULL"
-    assert product.value(standing) == len(marked)
-    state = json.loads(product.admin("status", "--json").succeeded())
-    assert sum(one["count"] for one in state["suspects"]) == len(marked)
-    damage.undo()
+    try:
+        assert audit(product) == damage.plain
+        assert audit(product, "--checksums", "--max-rate", "1000") == everything
+        # What the content showed is marked, and so looked for again by every audit.
+        seen: Found = set()
+        for part in (1, 2):
+            found = audit(product, "--subset", f"{part}/2", "--no-mark")
+            assert not found & seen
+            seen |= found
+        assert seen == everything
+        marked = [one for one in everything if one[0] != "UNTRACKED"]
+        standing = "SELECT count(*) FROM buffer_suspicion WHERE cleared_on IS NULL"
+        assert product.value(standing) == len(marked)
+        state = json.loads(product.admin("status", "--json").succeeded())
+        assert sum(one["count"] for one in state["suspects"]) == len(marked)
+    finally:
+        damage.undo()
     began = time.monotonic()
     assert audit(product) == set()
     assert product.value(standing) == 0
@@ -251,7 +257,7 @@ def test_beside_a_finder_and_an_ingester(product: Product, tally: Tally, audits:
         for number in range(audits):
             before = product.stored()
             options = ("--checksums",) if number % 2 else ()
-            found, report = audited(product.admin("audit", "--json", *options))
+            found, report = audited(run_audit(product, *options))
             assert found == set()
             assert report["rows"] >= before
             assert product.stored() > before, "nothing was taken in meanwhile"
@@ -259,9 +265,11 @@ def test_beside_a_finder_and_an_ingester(product: Product, tally: Tally, audits:
         until.set()
         writer.join()
     product.wait(
-        lambda: not any(path.is_file() for path in product.buffer.rglob("*")), "all is taken in"
+        lambda: not any(path.is_file() for path in product.buffer.rglob("*")),
+        "all is taken in",
+        300,
     )
-    product.wait(lambda: product.final() == product.stored(), "all is ingested")
+    product.wait(lambda: product.final() == product.stored(), "all is ingested", 300)
     finder.stops()
     ingester.stops()
     product.check_at_rest()
