@@ -108,10 +108,11 @@ class FilesAudit:
             if why_bad(each.relpath, each.filename) is None
         ]
         columns = {"relpath": "text", "filename": "text", "number": "text"}
+        # CROSS keeps SQLite from going through all files of the storage for each batch.
         sql = f"""
             SELECT v.number FROM {dialect.rows_from_json(columns)}
-            JOIN buffer_file f
-              ON f.storage_id = %s AND f.relpath = v.relpath AND f.filename = v.filename"""
+            CROSS JOIN buffer_file f
+            WHERE f.storage_id = %s AND f.relpath = v.relpath AND f.filename = v.filename"""
         with connection.cursor() as cursor:
             cursor.execute(sql, [json.dumps(places), self._area.storage.pk])
             known = {int(number) for (number,) in cursor.fetchall()}
