@@ -12,9 +12,12 @@ from django.db import connection
 
 from buffer.models import File, Storage
 from ingest.models import Ingester
+from tests import hypothesis_profiles
 
 #: Real headers and files, beside the project.
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+hypothesis_profiles.register()
 
 
 def unavailable(reason: str) -> None:
