@@ -7,16 +7,16 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
-from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from buffer import shown
 from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, Since, badge, preformatted
 from buffer.admin_search import files_matching
 from buffer.admin_suspicions import Suspect, badges, marks, stories
-from buffer.components import SILENT_AFTER_S
+from buffer.components import is_live
 from buffer.models import Component, File, Refusal, Storage
 from buffer.names import escape
 
@@ -275,6 +275,11 @@ class ComponentAdmin(BigTableAdmin):
     )
     readonly_fields = fields
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Component]:
+        """Read the clock that heartbeats go by along with the rows."""
+        rows: QuerySet[Component] = super().get_queryset(request)
+        return rows.annotate(read_on=Now())
+
     @admin.display(description="works for")
     def shown_subject(self, row: Component) -> str:
         """A source directory or an ingester."""
@@ -285,8 +290,7 @@ class ComponentAdmin(BigTableAdmin):
         """Running, silent or stopped."""
         if row.stopped_on is not None:
             return badge("stopped")
-        silent = (timezone.now() - row.seen_on).total_seconds() > SILENT_AFTER_S
-        return badge("silent" if silent else "running")
+        return badge("running" if is_live(row, vars(row)["read_on"]) else "silent")
 
     @admin.display(description="waits for")
     def shown_message(self, row: Component) -> str:

@@ -6,15 +6,15 @@ import logging
 import os
 import socket
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import QuerySet
-from django.utils import timezone
+from django.db.models.functions import Now
 
-from buffer import __version__
+from buffer import __version__, dialect
 from buffer.models import Component, ComponentKind
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 BEAT_EVERY_S: Final = 5.0
 #: Not heard of for this long: dead, or cut off.
 SILENT_AFTER_S: Final = 30.0
+_SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 _KEPT_FOR = timedelta(days=7)
+_SESSIONS_KEPT_FOR = timedelta(minutes=10)
 
 
 def worker_name() -> str:
@@ -79,6 +81,8 @@ class Heartbeat:
             settings=settings or {},
             workers=workers,
             run_id=run,
+            started_on=Now(),
+            seen_on=Now(),
         )
         return cls(row.pk)
 
@@ -97,7 +101,7 @@ class Heartbeat:
         changed = message is not None and message != self._message
         if not changed and not now and time.monotonic() < self._next:
             return
-        fields: dict[str, Any] = {"seen_on": timezone.now()}
+        fields: dict[str, Any] = {"seen_on": Now()}
         if message is not None:
             fields["message"] = message
         if counters is not None:
@@ -108,8 +112,7 @@ class Heartbeat:
 
     def stop(self) -> None:
         """Say that this run has ended."""
-        now = timezone.now()
-        self._write({"stopped_on": now, "seen_on": now, "message": ""})
+        self._write({"stopped_on": Now(), "seen_on": Now(), "message": ""})
 
     def _write(self, fields: dict[str, Any]) -> bool:
         try:
@@ -134,16 +137,30 @@ class Heartbeat:
 
 def live(kind: ComponentKind, **filters: Any) -> QuerySet[Component]:
     """Give the runs of a kind that were heard of lately."""
-    since = timezone.now() - timedelta(seconds=SILENT_AFTER_S)
+    now = dialect.clock()
     return Component.objects.filter(
-        kind=kind, stopped_on__isnull=True, seen_on__gte=since, **filters
+        kind=kind,
+        stopped_on__isnull=True,
+        seen_on__range=(now - _SILENT_AFTER, now + _SILENT_AFTER),
+        **filters,
     )
+
+
+def is_live(row: Component, now: datetime) -> bool:
+    """Tell whether a run was heard of lately.
+
+    Parameters
+    ----------
+    row : `Component`
+        The run.
+    now : `~datetime.datetime`
+        The time by the database's clock (`buffer.dialect.clock`), which heartbeats go by: those of
+        hosts differ. What was heard of in the future was heard of before that clock was set back.
+    """
+    return row.stopped_on is None and abs(now - row.seen_on) <= _SILENT_AFTER
 
 
 def _forget_old(kind: ComponentKind) -> None:
     """Sessions come and go by the thousand; their rows are of no use afterwards."""
-    rows = Component.objects.filter(kind=kind)
-    if kind == ComponentKind.SESSION:
-        rows.filter(seen_on__lt=timezone.now() - timedelta(minutes=10)).delete()
-    else:
-        rows.filter(seen_on__lt=timezone.now() - _KEPT_FOR).delete()
+    kept = _SESSIONS_KEPT_FOR if kind == ComponentKind.SESSION else _KEPT_FOR
+    Component.objects.filter(kind=kind, seen_on__lt=dialect.clock() - kept).delete()

@@ -7,6 +7,7 @@ compare-and-set transitions.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from django.db import connection
@@ -18,6 +19,7 @@ _POSTGRES_TYPES: Final[Mapping[str, str]] = {
     "time": "timestamptz",
     "uuid": "uuid",
     "flag": "boolean",
+    "number": "double precision",
 }
 
 
@@ -40,6 +42,23 @@ def now_plus(seconds: float) -> str:
     return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '{float(seconds):+f} seconds')"
 
 
+def now_plus_column(seconds: str) -> str:
+    """SQL for the database's clock plus as many seconds as a column has; null if that is null."""
+    if is_postgres():
+        return f"(statement_timestamp() + {seconds} * interval '1 second')"
+    return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', {seconds} || ' seconds')"
+
+
+def clock() -> datetime:
+    """Read the database's own clock, which is the same for all hosts."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {now()}", [])
+        (moment,) = cursor.fetchone()
+    if isinstance(moment, datetime):
+        return moment
+    return datetime.fromisoformat(moment).replace(tzinfo=UTC)
+
+
 def rows_from_json(columns: Mapping[str, str]) -> str:
     """SQL for a table that is read from one parameter, a JSON array of objects.
 
@@ -48,7 +67,7 @@ def rows_from_json(columns: Mapping[str, str]) -> str:
     Parameters
     ----------
     columns : `~collections.abc.Mapping` [`str`, `str`]
-        Names of the columns and their types: id, text, time, uuid or flag.
+        Names of the columns and their types: id, text, time, uuid, flag or number.
     """
     if is_postgres():
         spec = ", ".join(f"{name} {_POSTGRES_TYPES[kind]}" for name, kind in columns.items())

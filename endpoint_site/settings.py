@@ -116,3 +116,4 @@ if Q_BROKER_URL:
     Q_CLUSTER["redis"] = Q_BROKER_URL
 else:
     Q_CLUSTER["orm"] = "default"
+    Q_CLUSTER["broker_class"] = "buffer.broker.DatabaseBroker"

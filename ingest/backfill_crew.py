@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from buffer import __version__
 from buffer.models import Component, ComponentKind
@@ -98,7 +98,9 @@ def write_receipt(run_id: int, number: int, counters: Mapping[str, int], blocked
         host=socket.gethostname(),
         pid=os.getpid(),
         version=__version__,
-        stopped_on=timezone.now(),
+        started_on=Now(),
+        seen_on=Now(),
+        stopped_on=Now(),
         message=blocked,
         counters=dict(counters),
         run_id=run_id,

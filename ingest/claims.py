@@ -7,11 +7,13 @@ swept (`sweep`), so that nothing stays claimed longer than its lease plus one sw
 
 from __future__ import annotations
 
+import logging
 import random
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
@@ -22,9 +24,14 @@ from ingest import transitions
 from ingest.models import Ingestion
 from ingest.statuses import CLAIMABLE, Status
 
+logger = logging.getLogger(__name__)
+
 #: How long a claim holds without being renewed, and how often a worker renews it; seconds.
 LEASE_S = 30.0
 RENEW_EVERY_S = 10.0
+#: The database's clock is said to have been set if it went wrong by more than this; a lease that
+#: was just renewed outlasts smaller steps.
+_STEP_S = 5.0
 
 _TABLE = "ingest_ingestion"
 #: The condition of the index on what waits, word for word, since SQLite compares the words.
@@ -205,6 +212,72 @@ def sweep(ingester_id: int, worker: str) -> Swept:
     ]
     done = transitions.apply(ingester_id, steps, lapsed=True)
     return Swept([step.file_id for step in done], dropped)
+
+
+class Sweeper:
+    """Sweeps again and again, and is not misled when the database's clock is set.
+
+    Leases and retries are times of that clock. After a step forward every lease has lapsed by it,
+    also those of workers that live; after a step back nothing lapses or is due until the clock has
+    made up for it.
+
+    Parameters
+    ----------
+    ingester_id : `int`
+        Whose claims.
+    worker : `str`
+        Who does it, for the history.
+    steady : callable, optional
+        A clock that is never set.
+    """
+
+    def __init__(
+        self, ingester_id: int, worker: str, *, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ingester_id, self._worker, self._steady = ingester_id, worker, steady
+        self._offset: float | None = None
+
+    def sweep(self) -> Swept:
+        """Allow for a step of the clock, and end the claims whose lease has lapsed."""
+        offset = self._read().timestamp() - self._steady()
+        step = 0.0 if self._offset is None else offset - self._offset
+        if abs(step) > _STEP_S:
+            logger.warning("the database's clock was set by %+.0f s", step)
+        if self._offset is None or step < -_STEP_S:
+            self._after_step_back()
+        elif step > _STEP_S:
+            # Whoever lives renews his lease again; whoever does not holds it once more.
+            self._lease_again(f"lease_until < {dialect.now()}")
+        self._offset = offset
+        return sweep(self._ingester_id, self._worker)
+
+    def _read(self) -> datetime:
+        return dialect.clock()
+
+    def _after_step_back(self) -> None:
+        """Begin leases and pauses anew that would last until the clock has made up for it."""
+        self._lease_again(f"lease_until > {dialect.now_plus(LEASE_S + 1)}")
+        # A pause began when the row got its status: in the future, by the clock as it is now.
+        late = Ingestion.objects.filter(
+            ingester_id=self._ingester_id,
+            next_attempt_on__isnull=False,
+            changed_on__gt=dialect.clock() + timedelta(seconds=1),
+        )
+        while rows := list(late.only("changed_on", "next_attempt_on")[:1000]):
+            now = dialect.clock()
+            for row in rows:
+                assert row.next_attempt_on is not None
+                pause = max(row.next_attempt_on - row.changed_on, timedelta(0))
+                late.filter(pk=row.pk, last_event=row.last_event_id).update(
+                    changed_on=now, next_attempt_on=now + pause
+                )
+
+    def _lease_again(self, condition: str) -> None:
+        sql = f"""
+            UPDATE {_TABLE} SET lease_until = {dialect.now_plus(LEASE_S)}
+            WHERE ingester_id = %s AND claim IS NOT NULL AND {condition}"""
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(sql, [self._ingester_id])
 
 
 def _random_id(ingester_id: int, condition: str, parameters: list[int]) -> int:

@@ -7,14 +7,12 @@ import socket
 import stat as stat_module
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
-from django.utils import timezone
 from pydantic import ValidationError
 
-from buffer import shown
-from buffer.components import SILENT_AFTER_S
+from buffer import dialect, shown
+from buffer.components import is_live
 from buffer.exclusion import ExcludeList
 from buffer.finder_config import Finder as FinderSection
 from buffer.finder_config import SearchMethod
@@ -54,7 +52,7 @@ def known_finders() -> list[Finder]:
     """Give the last run of each source that is known (a week back), in order of their sources."""
     rows = Component.objects.filter(kind=ComponentKind.FINDER).order_by("id")
     latest = {(row.host, row.subject): row for row in rows}
-    alive_since = timezone.now() - timedelta(seconds=SILENT_AFTER_S)
+    now = dialect.clock()
     finders = []
     for (host, _), row in sorted(latest.items()):
         try:
@@ -63,8 +61,7 @@ def known_finders() -> list[Finder]:
         except (ValidationError, KeyError, TypeError, ValueError):
             # Of another version; its next start writes it anew.
             continue
-        live = row.stopped_on is None and row.seen_on >= alive_since
-        finders.append(Finder(section, storage_id, host, live, row))
+        finders.append(Finder(section, storage_id, host, is_live(row, now), row))
     return finders
 
 

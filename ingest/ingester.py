@@ -11,7 +11,7 @@ from typing import Final
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.db.models import Count
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from buffer.components import Heartbeat, live, worker_name
 from buffer.models import ComponentKind, Storage
@@ -150,6 +150,7 @@ class _Loop:
         self._ingester, self._run, self._heartbeat, self._once = ingester, run, heartbeat, once
         self._lanes = run.lanes()
         self._opener = Opener(ingester, worker_name())
+        self._sweeper = claims.Sweeper(ingester.pk, worker_name())
         self._next_sweep = self._next_look = 0.0
         self._waits = False
         self._pause: Pause | None = None
@@ -195,7 +196,7 @@ class _Loop:
         opened = self._opener.step() if self._opener.has_new() else 0
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_EVERY_S
-            swept = claims.sweep(self._ingester.pk, worker_name())
+            swept = self._sweeper.sweep()
             if swept.unknown:
                 logger.warning(
                     "ingester %s: a worker was lost; outcome unknown of files %s",
@@ -204,7 +205,7 @@ class _Loop:
                 )
             if not opened:
                 opened += self._opener.sweep()
-            Ingester.objects.filter(pk=self._ingester.pk).update(seen_on=timezone.now())
+            Ingester.objects.filter(pk=self._ingester.pk).update(seen_on=Now())
         if opened or now >= self._next_look:
             self._pause = breaker.look(self._ingester.pk)
             may_try = self._pause is None or breaker.probe_is_due(self._ingester.pk)

@@ -7,6 +7,8 @@ already: slices of older ids are looked through again while there is nothing els
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -33,10 +35,16 @@ class Opener:
         The ingester's row.
     worker : `str`
         Who does it, for the history.
+    steady : callable, optional
+        A clock that is never set.
     """
 
-    def __init__(self, ingester: Ingester, worker: str) -> None:
-        self._ingester, self._worker = ingester, worker
+    def __init__(
+        self, ingester: Ingester, worker: str, *, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ingester, self._worker, self._steady = ingester, worker, steady
+        #: The lowest take-in that is under way, and since when we wait for it.
+        self._awaited: tuple[int, float] | None = None
         self._watermark = ingester.watermark
         self._older = self._watermark
 
@@ -87,7 +95,15 @@ class Opener:
             )
             .aggregate(lowest=Min("id"))["lowest"]
         )
-        return ids if lowest is None else [file_id for file_id in ids if file_id < lowest]
+        if lowest is None:
+            self._awaited = None
+            return ids
+        if self._awaited is None or self._awaited[0] != lowest:
+            self._awaited = (lowest, self._steady())
+        if self._steady() - self._awaited[1] > _PATIENCE.total_seconds():
+            # It looks young for ever where the finder's clock is, or was, ahead of ours.
+            return ids
+        return [file_id for file_id in ids if file_id < lowest]
 
     def _open(self, after: int, upto: int) -> int:
         stored = File.objects.stored().filter(

@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Count, Exists, Min, OuterRef
-from django.utils import timezone
 
-from buffer import shown
-from buffer.components import SILENT_AFTER_S
+from buffer import dialect, shown
+from buffer.components import is_live
 from buffer.models import Component, ComponentKind, File, Refusal, Suspicion
 from buffer.names import escape
 from ingest.breaker import Pause, shown_pause
@@ -144,7 +143,7 @@ class Overview:
 
 def overview() -> Overview:
     """Look at everything."""
-    now = timezone.now()
+    now = dialect.clock()
     components = list(
         Component.objects.filter(stopped_on__isnull=True)
         # Silent for days: forgotten, unless it is all that is known of a killed process.
@@ -152,10 +151,9 @@ def overview() -> Overview:
         .defer("settings")
         .order_by("kind", "subject", "id")
     )
-    alive_since = now - timedelta(seconds=SILENT_AFTER_S)
     return Overview(
         at=now,
-        ingesters=_ingesters([row for row in components if row.seen_on >= alive_since]),
+        ingesters=_ingesters([row for row in components if is_live(row, now)]),
         components=[
             ComponentState(
                 row.pk,
@@ -163,7 +161,7 @@ def overview() -> Overview:
                 escape(row.subject),
                 row.host,
                 row.pid,
-                row.seen_on >= alive_since,
+                is_live(row, now),
                 row.seen_on,
                 row.started_on,
                 shown.message(row.message),

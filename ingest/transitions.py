@@ -26,7 +26,7 @@ import json
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -45,7 +45,7 @@ _STEP_COLUMNS = {
     "status": "text",
     "cause": "text",
     "attempts": "id",
-    "next_attempt_on": "time",
+    "due_in_s": "number",
     "keep": "flag",
 }
 
@@ -61,6 +61,7 @@ class Step:
     status: Status
     attempts: int
     cause: str = ""
+    #: By the clock of this host; written by the database's, which decides when it is due.
     next_attempt_on: datetime | None = None
     #: Keep the claim; otherwise it is given up with this step.
     keep: bool = False
@@ -102,7 +103,7 @@ def apply(ingester_id: int, steps: Sequence[Step], *, lapsed: bool = False) -> l
             "status": step.status,
             "cause": step.cause,
             "attempts": step.attempts,
-            "next_attempt_on": _stored(step.next_attempt_on),
+            "due_in_s": _seconds_until(step.next_attempt_on),
             "keep": step.keep,
         }
         for n, step in enumerate(steps, start=1)
@@ -112,7 +113,7 @@ def apply(ingester_id: int, steps: Sequence[Step], *, lapsed: bool = False) -> l
             status = v.status,
             cause = v.cause,
             attempts = v.attempts,
-            next_attempt_on = v.next_attempt_on,
+            next_attempt_on = {dialect.now_plus_column("v.due_in_s")},
             changed_on = {dialect.now()},
             claim = CASE WHEN v.keep THEN {_INGESTION}.claim END,
             lease_until = CASE WHEN v.keep THEN {_INGESTION}.lease_until END,
@@ -198,9 +199,6 @@ def _event(ingester_id: int, step: Step, event_id: int) -> FileEvent:
     )
 
 
-def _stored(moment: datetime | None) -> str | None:
-    """Write a time as the database stores it."""
-    if moment is None:
-        return None
-    utc = moment.astimezone(UTC)
-    return utc.isoformat() if dialect.is_postgres() else str(utc.replace(tzinfo=None))
+def _seconds_until(moment: datetime | None) -> float | None:
+    """Say how far off a time is: all that is true on a host whose clock is wrong."""
+    return None if moment is None else round((moment - timezone.now()).total_seconds(), 3)
