@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import time
 from collections.abc import Callable
@@ -50,6 +51,8 @@ class Settling:
         self._wall_at_start = wall() - steady()
         self._since: dict[str, _Seen] = {}
         self._scan = 0
+        # When the present scan and the last complete one began, at the latest.
+        self._began, self._last_began = steady(), -math.inf
 
     def is_settled(self, path: str, state: State) -> bool:
         """Tell whether a file has not changed for long enough.
@@ -57,11 +60,14 @@ class Settling:
         A file whose last change, by the file system's own clock, is long past need not be watched;
         this also bounds the memory when a full directory is found at start. ctime is used because
         writers may set mtime as they like. When the clock was stepped, neither reading of it may
-        make a file look older than it is, so the younger of two ages counts.
+        make a file look older than it is, so the younger of two ages counts. And as the clock of a
+        file server may be wrong altogether, no file is older than the last complete scan, which
+        did not find it.
         """
         now = self._steady()
         seen = self._since.get(path)
         age = min(self._wall(), self._wall_at_start + now) - state[4] / 1e9
+        age = min(age, now - self._last_began)
         if age >= self.delay and not (seen is not None and seen.busy):
             self._since.pop(path, None)
             return True
@@ -92,6 +98,7 @@ class Settling:
         for path in [path for path, seen in self._since.items() if seen.scan != self._scan]:
             del self._since[path]
         self._scan += 1
+        self._last_began, self._began = self._began, self._steady()
 
     def __len__(self) -> int:
         return len(self._since)
