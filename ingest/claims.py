@@ -263,7 +263,7 @@ class Sweeper:
             next_attempt_on__isnull=False,
             changed_on__gt=dialect.clock() + timedelta(seconds=1),
         )
-        while rows := list(late.only("changed_on", "next_attempt_on")[:1000]):
+        while rows := list(late.only("changed_on", "next_attempt_on", "last_event")[:1000]):
             now = dialect.clock()
             for row in rows:
                 assert row.next_attempt_on is not None

@@ -17,7 +17,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from buffer import storages
+from buffer import dialect, storages
 from buffer.finder import Finder
 from buffer.finder_config import Finder as FinderSection
 from buffer.models import File, Refusal
@@ -239,8 +239,13 @@ class World:
             return 0
 
     def sweep(self, ingester: int) -> None:
-        """Sweep, and check that it did (I4)."""
+        """Sweep, and check that it left alone what a living worker holds."""
+        late = dialect.clock() + timedelta(seconds=1)
+        held = Ingestion.objects.filter(lease_until__gt=late).values_list("pk", "claim", "status")
+        before = set(held)
         claims.sweep(self.ingesters[ingester].pk, "sweeper")
+        lost = before - set(Ingestion.objects.values_list("pk", "claim", "status"))
+        assert not lost, f"I5: taken from workers that hold them: {lost}"
 
     def rerun(self, ingester: int) -> None:
         """Ask for another attempt of everything that an ingester knows."""
