@@ -29,7 +29,7 @@ from django.db.models import Count, DateTimeField, ExpressionWrapper, F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from buffer import shown
+from buffer import dialect, shown
 from ingest import transitions
 from ingest.causes import cause_of
 from ingest.models import Breaker, FileEvent, Ingester
@@ -403,3 +403,11 @@ def _in(seconds: float) -> Any:
 def _log(text: str, *values: object) -> None:
     """Log it when it has come true."""
     transaction.on_commit(partial(logger.warning, text, *values))
+
+
+def after_step_back(ingester_id: int) -> None:
+    """Let a probe be due now that would wait until a clock that was set back has made up for it."""
+    longest = timedelta(seconds=2 * max(LONGEST_PAUSE_S, PROBE_S))
+    Breaker.objects.filter(ingester_id=ingester_id, probe_on__gt=dialect.clock() + longest).update(
+        probe_on=Now()
+    )

@@ -27,7 +27,7 @@ from ingest import claims, sqlviews
 from ingest import rerun as reruns
 from ingest.backfill import BackfillRun, Recorder
 from ingest.config import IngesterSection
-from ingest.models import FileEvent, Ingester, Ingestion
+from ingest.models import Breaker, FileEvent, Ingester, Ingestion
 from ingest.opening import Opener
 from ingest.targets import Run
 from ingest.worker import TargetUnavailable, Worker
@@ -75,7 +75,7 @@ class World:
 
     def reset(self) -> None:
         """Begin anew, with nothing."""
-        for model in (FileEvent, Ingestion, Refusal, File):
+        for model in (FileEvent, Ingestion, Breaker, Refusal, File):
             model.objects.all()._raw_delete("default")  # type: ignore[attr-defined]
         Ingester.objects.update(watermark=0)
         for directory in (*self.sources, self.root, self.aside):
@@ -177,6 +177,7 @@ class World:
             lease_until=F("lease_until") - ago,
             next_attempt_on=F("next_attempt_on") - ago,
         )
+        Breaker.objects.update(opened_on=F("opened_on") - ago, probe_on=F("probe_on") - ago)
         File.objects.update(added_on=F("added_on") - ago)
 
     # Components

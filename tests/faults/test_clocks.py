@@ -25,7 +25,7 @@ from buffer.components import is_live, live
 from buffer.models import Component, ComponentKind, File
 from ingest import claims, transitions
 from ingest.claims import Lane, Sweeper
-from ingest.models import Ingester, Ingestion
+from ingest.models import Breaker, Ingester, Ingestion
 from ingest.opening import Opener
 from ingest.statuses import Status
 from ingest.transitions import Step
@@ -120,9 +120,7 @@ def test_workers_on_a_host_whose_clock_is_wrong(
     workers = product.start("runworkers", DATABASE_URL=product.url, **clock.environment)
     begin = time.monotonic()
     ingester = product.start("runingester", product.ingester_yaml(), "--external-workers")
-    product.wait(
-        lambda: product.statuses().get("SUCCESS") == 20, "workers elsewhere get wake-ups"
-    )
+    product.wait(lambda: product.statuses().get("SUCCESS") == 20, "workers elsewhere get wake-ups")
     took = time.monotonic() - begin
     assert "silent" not in product.admin("status").succeeded()
     ingester.stops()
@@ -274,6 +272,13 @@ def test_retry_is_not_an_hour_late_after_a_step_back(
     assert not claims.anything_waits(ingester.pk, lanes), "no storm either"
     set_database_clock(31)
     assert claims.anything_waits(ingester.pk, lanes)
+
+
+def test_probe_is_not_an_hour_late_after_a_step_back(ingester: Ingester) -> None:
+    later = dialect.clock() + timedelta(seconds=HOUR_S)
+    Breaker.objects.create(ingester=ingester, opened_on=later, probe_on=later)
+    Sweeper(ingester.pk, "sweeper").sweep()
+    assert Breaker.objects.get().probe_on <= dialect.clock()  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("seconds", [HOUR_S, -HOUR_S], ids=["ahead", "behind"])

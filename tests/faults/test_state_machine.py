@@ -296,7 +296,7 @@ def run(world: World, tally: Tally, count: int) -> None:
 
 
 def test_anything_in_any_order(world: World, tally: Tally) -> None:
-    run(world, tally, 25)
+    run(world, tally, 20)
 
 
 @pytest.mark.full
