@@ -89,7 +89,9 @@ class Points:
 
         def statement(execute: Execute, sql: str, *args: Any) -> Any:
             # Of a transaction that is broken off, the connection itself undoes the savepoints.
-            if not sql.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK")):
+            # And nobody else comes in between the statements of one.
+            alone = self._action is not None and connection.in_atomic_block
+            if not alone and not sql.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK")):
                 self.reached(" ".join(sql.split())[:60])
             return execute(sql, *args)
 

@@ -45,7 +45,15 @@ TWO = st.integers(0, 1)
 PICK = st.integers(0, 20)
 #: Points until a death; 0: none. A cycle with files has some forty.
 DEATH = st.integers(0, 30)
-MEANWHILE = ["time passes", "sweep", "other worker", "other ingester", "finder", "rerun"]
+MEANWHILE = [
+    "it is taken for lost",
+    "time passes",
+    "sweep",
+    "other worker",
+    "other ingester",
+    "finder",
+    "rerun",
+]
 
 
 class Anything(RuleBasedStateMachine):
@@ -194,9 +202,33 @@ class Anything(RuleBasedStateMachine):
         host.script, host.down, host.meanwhile = [], False, []
         self._killed("workers killed", lambda: self.world.workers.pop((ingester, worker)))
 
+    @rule(
+        ingester=TWO,
+        worker=TWO,
+        at=st.integers(1, 20),
+        meanwhile=st.lists(st.sampled_from(MEANWHILE), min_size=1, max_size=4),
+    )
+    def others_work_between_two_steps_of_a_worker(
+        self, ingester: int, worker: int, at: int, meanwhile: list[str]
+    ) -> None:
+        def others() -> None:
+            self.injected["workers overtaken"] += 1
+            for what in meanwhile:
+                self._meanwhile(what, ingester, worker)()
+
+        self.world.openers[ingester].step()
+        with self.world.points.armed(at, others):
+            self.world.work(ingester, worker)
+
     def _meanwhile(self, what: str, ingester: int, worker: int) -> Callable[[], None]:
         world = self.world
+
+        def take_for_lost() -> None:
+            world.pass_time(DELAY_S + 1)
+            world.sweep(ingester)
+
         return {
+            "it is taken for lost": take_for_lost,
             "time passes": lambda: world.pass_time(DELAY_S + 1),
             "sweep": lambda: world.sweep(ingester),
             "other worker": lambda: world.work(ingester, 1 - worker),
