@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from buffer import rsync_logs
+from buffer import rsync_logs, steps
 from buffer.discovery import Arrival
 from buffer.exclusion import ExcludeList
 from buffer.finder_config import Finder as FinderSection
@@ -86,6 +86,7 @@ class LogSearch:
         for arrival in arrivals:
             if not self._refusals.is_transient(arrival.path):
                 self._strike(arrival.path)
+        steps.reached("batch accounted for")
 
     def _strike(self, path: str) -> None:
         self.updated.discard(path)
@@ -115,6 +116,7 @@ class LogSearch:
                     rsync_logs.mark_done(progress.log, progress.offset)
                     logger.info("rsync log %s is done", escape(progress.log.name))
                 del self._progress[name]
+                steps.reached("log finished")
             except OSError as error:
                 logger.warning(
                     "rsync log %s cannot be marked done: %s. Its files are recorded; give this"
@@ -144,6 +146,7 @@ class LogSearch:
             progress.pending.update((entry.path, entry) for entry in entries)
             self.updated.update(entry.path for entry in entries if entry.updated)
             progress.offset, progress.line = part.end_offset, part.end_line
+            steps.reached("lines read")
             yield from self._look([entry.path for entry in entries], progress)
 
     def _look(self, paths: Sequence[str], progress: _Progress) -> Iterator[Arrival]:

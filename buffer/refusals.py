@@ -21,6 +21,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from buffer import steps
 from buffer.models import TRANSIENT_REASONS, File, Refusal, RefusalReason, Storage
 from buffer.names import escape
 from buffer.settling import state_of
@@ -157,6 +158,7 @@ class Refusals:
                     first_seen=now,
                     **shown,
                 )
+        steps.reached("refusal recorded")
         # Not before it is recorded: what is remembered is not recorded again.
         if refused.resolved_how:
             self._known.pop(key, None)

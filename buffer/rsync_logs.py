@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from buffer import steps
 from buffer.names import escape
 
 logger = logging.getLogger(__name__)
@@ -242,10 +243,13 @@ def mark_done(log: RsyncLog, offset: int) -> None:
     temporary = log.marker.with_name(f"{log.marker.name}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with open(os.open(temporary, flags, 0o644), "wb") as file:
+        steps.reached("marker begun")
         file.write(b"%d\n" % offset)
         file.flush()
         os.fsync(file.fileno())
+    steps.reached("marker written")
     os.replace(temporary, log.marker)
+    steps.reached("marker placed")
     directory = os.open(log.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

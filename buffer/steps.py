@@ -1,7 +1,7 @@
-"""The points of the take-in protocol at which a crash must leave what recovery can mend."""
+"""The points of our protocols at which a crash must leave what the next start can mend."""
 
 from __future__ import annotations
 
 
 def reached(step: str) -> None:
-    """Mark a step of the protocol. Does nothing; fault tests crash here."""
+    """Mark a step of a protocol. Does nothing; fault tests crash here."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from buffer import placing
+from buffer import placing, steps
 from buffer.candidates import Candidates, look_up
 from buffer.discovery import Arrival
 from buffer.duplicates import Duplicates
@@ -174,13 +174,16 @@ class TakeIn:
             return
         finally:
             pending.clear()
+        steps.reached("durable in place")
         rows = [self._row_in_place(reading) for reading in readings]
         try:
             with transaction.atomic():
                 File.objects.bulk_create(rows)
+                steps.reached("rows in place inserted")
             recorded = [True] * len(rows)
         except IntegrityError:
             recorded = [insert(row) for row in rows]
+        steps.reached("recorded in place")
         for reading, done in zip(readings, recorded, strict=True):
             if done:
                 self._ledger.done(reading.arrival, "stored")

@@ -18,6 +18,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from buffer import dialect
+from buffer import steps as protocol
 from buffer.components import worker_name
 from buffer.durability import Pending
 from buffer.finder_config import Checksum
@@ -169,6 +170,7 @@ class Recorder:
         counters["added"] = len(fresh)
         with transaction.atomic():
             File.objects.bulk_create(fresh)
+            protocol.reached("files inserted")
             ids = [file.pk for file in fresh]
             created = transitions.create(
                 self.run.ingester_id,
@@ -178,6 +180,8 @@ class Recorder:
             )
             counters["taken_over"] = len(created) - len(ids)
             receipt(counters)
+            protocol.reached("receipt of files written")
+        protocol.reached("chunk recorded")
         return counters
 
     def _read(self, tree: Tree, path: str, now: datetime, pending: Pending) -> File:

@@ -18,6 +18,7 @@ from typing import Final
 from django.db.models.functions import Now
 
 from buffer import __version__
+from buffer import steps as protocol
 from buffer.models import Component, ComponentKind
 from buffer.names import escape
 from buffer.workers import Workers
@@ -146,6 +147,7 @@ class Crew:
         """
         self._number += 1
         chunk = self._out[self._number] = Chunk(self._number, session, candidates)
+        protocol.reached("chunk numbered")
         self._send(chunk)
 
     def collect(self) -> list[Receipt]:
@@ -157,7 +159,9 @@ class Crew:
         )
         if not rows:
             return []
+        protocol.reached("receipts read")
         Component.objects.filter(id__in=[row[0] for row in rows]).delete()
+        protocol.reached("receipts taken")
         receipts = []
         for _, number, counters, blocked in rows:
             # A chunk that was sent twice may have been done twice; the first time counts.

@@ -15,6 +15,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 
 from buffer import sqlviews as storage_views
+from buffer import steps as protocol
 from buffer import storages
 from buffer.components import Heartbeat
 from buffer.exclusion import ExcludeList
@@ -255,6 +256,7 @@ def _register(config: BackfillFile) -> tuple[Storage, Ingester]:
             f" as ours ({error.strerror}): let this user write to it, once"
         ) from None
     ingester, _ = Ingester.objects.get_or_create(name=config.name, defaults={"storage": storage})
+    protocol.reached("ingester known")
     storage_views.ensure(storage_views.storage_view(storage))
     sqlviews.ensure(ingester)
     return storage, ingester

@@ -12,6 +12,7 @@ from django.conf import settings as django_settings
 from django.db import transaction
 from pydantic import ValidationError
 
+from buffer import steps as protocol
 from buffer.board import beat, stopping
 from buffer.components import worker_name
 from buffer.names import escape
@@ -138,6 +139,7 @@ class Verifier:
         )
         asked = {row.file_id: f"{self._root}/{path_of[row.file_id]}" for row in standing}
         answers = self._ask(list(asked.values()))
+        protocol.reached("answers heard")
         steps = [
             self._step(row, there)
             for row in standing
@@ -152,6 +154,8 @@ class Verifier:
                     unanswered=len(standing) - len(steps),
                 )
             )
+            protocol.reached("receipt of answers written")
+        protocol.reached("answers recorded")
 
     def _step(self, row: Ingestion, there: bool) -> Step:
         return Step(

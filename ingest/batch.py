@@ -12,6 +12,7 @@ from typing import Any, Final
 from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.utils import timezone
 
+from buffer import steps as protocol
 from buffer.models import File
 from ingest import breaker, claims
 from ingest.attempt import StopRequested, Verdict, VerdictKind, attempt
@@ -224,6 +225,7 @@ class Batch:
     def _conclude(self, verdict: Verdict) -> None:
         """Note a verdict; it is written with others, soon."""
         claimed = self._by_path[verdict.path]
+        protocol.reached("verdict seen")
         if verdict.kind is VerdictKind.GIVE_BACK:
             note = verdict.message or "given back: the attempt never started"
             self._ledger.add(Outcome(self._back(claimed, note=note)))

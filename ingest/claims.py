@@ -20,6 +20,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from buffer import dialect
+from buffer import steps as protocol
 from ingest import breaker, transitions
 from ingest.models import Ingestion
 from ingest.statuses import CLAIMABLE, Status
@@ -123,6 +124,8 @@ def claim(
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(sql, [token.hex, ingester_id, *parameters, limit])
             rows = sorted(cursor.fetchall())
+            protocol.reached("claim written")
+        protocol.reached("claimed")
         if rows:
             files = [Claimed(row_id, file_id, lane.status, n) for row_id, file_id, n in rows]
             return Claim(ingester_id, token, worker, files)
@@ -161,18 +164,23 @@ def renew(claim: Claim) -> int:
           AND lease_until >= {dialect.now()}"""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql, [claim.ingester_id, claim.token.hex])
-        return int(cursor.rowcount)
+        held = int(cursor.rowcount)
+        protocol.reached("renewal written")
+    protocol.reached("renewed")
+    return held
 
 
 def drop(claim: Claim, ingestion_ids: Sequence[int]) -> int:
     """Give up the claim on files whose status it never changed. No event: nothing happened."""
-    return (
+    dropped = (
         Ingestion.objects.filter(
             ingester_id=claim.ingester_id, claim=claim.token, id__in=ingestion_ids
         )
         .exclude(status=Status.PENDING)
         .update(claim=None, lease_until=None)
     )
+    protocol.reached("claim dropped")
+    return dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +201,7 @@ def sweep(ingester_id: int, worker: str) -> Swept:
         ingester_id=ingester_id, claim__isnull=False, lease_until__lt=Now()
     )
     dropped = lapsed.exclude(status=Status.PENDING).update(claim=None, lease_until=None)
+    protocol.reached("lapsed claims dropped")
     message = "the worker stopped answering while it worked on this file; the outcome is unknown"
     steps = [
         transitions.Step(

@@ -15,6 +15,7 @@ from typing import Final
 from django.db.models import Min
 from django.utils import timezone
 
+from buffer import steps as protocol
 from buffer.models import File
 from ingest import transitions
 from ingest.models import Ingester, Ingestion
@@ -64,9 +65,11 @@ class Opener:
         if not ids:
             return 0
         self._open(self._watermark, ids[-1])
+        protocol.reached("files opened")
         Ingester.objects.filter(pk=self._ingester.pk, watermark__lt=ids[-1]).update(
             watermark=ids[-1]
         )
+        protocol.reached("watermark moved")
         self._watermark = ids[-1]
         self._older = max(self._older, ids[-1])
         return len(ids)

@@ -32,6 +32,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from buffer import dialect
+from buffer import steps as protocol
 from ingest.models import FileEvent
 from ingest.statuses import Status
 
@@ -128,10 +129,13 @@ def apply(ingester_id: int, steps: Sequence[Step], *, lapsed: bool = False) -> l
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql, [json.dumps(rows), ingester_id])
         event_of = dict(cursor.fetchall())
+        protocol.reached("status changed")
         done = [step for step in steps if step.ingestion_id in event_of]
         FileEvent.objects.bulk_create(
             _event(ingester_id, step, event_of[step.ingestion_id]) for step in done
         )
+        protocol.reached("event added")
+    protocol.reached("transition made")
     return done
 
 
@@ -166,6 +170,7 @@ def create(
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql, [ingester_id, status, json.dumps(rows)])
         event_of = dict(cursor.fetchall())
+        protocol.reached("first status given")
         FileEvent.objects.bulk_create(
             FileEvent(
                 id=event_id,
@@ -178,6 +183,8 @@ def create(
             )
             for file_id, event_id in sorted(event_of.items(), key=lambda pair: pair[1])
         )
+        protocol.reached("first event added")
+    protocol.reached("history begun")
     return sorted(event_of)
 
 
