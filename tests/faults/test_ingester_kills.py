@@ -1,0 +1,222 @@
+"""An ingester killed at every step between a file's claim and its outcome, then started again."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+
+from buffer import steps
+from ingest.models import Ingester
+from tests.buffer.test_crashes import kill_at
+from tests.faults import ingest_pass
+from tests.faults.ingest_scenes import SCENES, MakeFile, Scene
+from tests.system.product import ROOT
+from tests.tally import Tally
+from tests.tools import need
+
+MakeScene = Callable[[type[Scene]], Scene]
+
+
+@pytest.fixture
+def make_scene(
+    transactional_db: None, ingester: Ingester, make_file: MakeFile, tmp_path: Path
+) -> MakeScene:
+    return lambda kind: kind(ingester, make_file, tmp_path)
+
+
+def kill_at_statement(number: int) -> None:
+    """Kill this process when it is about to run its n-th SQL statement from now on."""
+    left = [number]
+
+    def count(execute: Callable[..., Any], *arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return execute(*arguments)
+
+    connection.execute_wrappers.append(count)
+
+
+def lose_commit(number: int) -> None:
+    """Let the n-th commit take place, and the connection be gone before it is known."""
+    left, plainly = [number], connection._commit
+
+    def commit() -> None:
+        plainly()
+        left[0] -= 1
+        if left[0]:
+            return
+        if connection.vendor == "sqlite":
+            raise OperationalError("disk I/O error")
+        with socket.socket(fileno=os.dup(connection.connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+        with connection.wrap_database_errors:
+            connection.connection.cursor().execute("SELECT 1")
+
+    connection._commit = commit
+
+
+def sweep(
+    scene: Scene,
+    hurt: Callable[[int], int],
+    numbers: Iterable[int],
+    *,
+    again: bool = False,
+    survivable: bool = False,
+) -> int:
+    """Hurt a pass at each of some points, and maybe kill the next; run one to its end.
+
+    Parameters
+    ----------
+    scene
+        What is worked on.
+    hurt
+        Runs the pass that is hurt at a point; gives its wait status.
+    numbers
+        The points. If they have no end, they end with the first that is not reached.
+    again
+        Kill the second pass too.
+    survivable
+        What is done is not a kill; points are not reached if the pass ends well.
+
+    Returns
+    -------
+    hurt : int
+        How often it was.
+    """
+    count = missed = 0
+    for number in numbers:
+        scene.begin()
+        status = hurt(number)
+        try:
+            scene.check()
+            if again:
+                scene.run(1, lambda n=number: setattr(steps, "reached", kill_at(1 + n % 9)))  # type: ignore[misc]
+                scene.check()
+            assert scene.run(2) == 0
+            scene.check_end()
+        except AssertionError as error:
+            raise AssertionError(f"hurt at point {number}: {error}") from error
+        if os.WIFSIGNALED(status) or survivable:
+            count += 1
+            continue
+        assert status == 0
+        # The number of renewals depends on the speed of the plugin.
+        missed += 1
+        if missed > 2:
+            break
+    return count
+
+
+def at_step(scene: Scene) -> Callable[[int], int]:
+    return lambda n: scene.run(0, lambda: setattr(steps, "reached", kill_at(n)))
+
+
+@pytest.mark.parametrize("kind", SCENES)
+def test_killed_at_each_kind_of_step(
+    make_scene: MakeScene, kind: type[Scene], tally: Tally
+) -> None:
+    scene = make_scene(kind)
+    names = scene.steps()
+    firsts = [n for n, name in enumerate(names, start=1) if names.index(name) == n - 1]
+    some = firsts[SCENES.index(kind) :: len(SCENES)]
+    killed = sweep(scene, at_step(scene), some)
+    assert killed >= len(some) - 1
+    tally(f"ingester killed at a step, {connection.vendor}", killed)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("again", [False, True], ids=["once", "and in the next pass"])
+@pytest.mark.parametrize("kind", SCENES)
+def test_killed_at_every_step(
+    make_scene: MakeScene, kind: type[Scene], again: bool, tally: Tally
+) -> None:
+    scene = make_scene(kind)
+    expected = len(scene.steps())
+    killed = sweep(scene, at_step(scene), itertools.count(1), again=again)
+    assert killed >= expected - 4
+    tally(f"ingester killed at a step, {connection.vendor}", killed * (1 + again))
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", SCENES)
+def test_killed_at_every_statement(make_scene: MakeScene, kind: type[Scene], tally: Tally) -> None:
+    scene = make_scene(kind)
+    killed = sweep(scene, lambda n: scene.run(0, lambda: kill_at_statement(n)), itertools.count(1))
+    assert killed > 30
+    tally(f"ingester killed at an SQL statement, {connection.vendor}", killed)
+
+
+#: Commits of a pass that nobody disturbs; more are no harm.
+COMMITS = 14
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        pytest.param(Scene, [3, 5], id="some"),
+        *(
+            pytest.param(k, range(1, COMMITS), id=k.__name__, marks=pytest.mark.full)
+            for k in SCENES
+        ),
+    ],
+)
+@pytest.mark.timeout(600)
+def test_a_commit_whose_answer_is_lost(
+    make_scene: MakeScene, kind: type[Scene], numbers: Iterable[int], tally: Tally
+) -> None:
+    """Nothing is recorded twice, whoever tries again."""
+    scene = make_scene(kind)
+    lost = sweep(scene, lambda n: scene.run(0, lambda: lose_commit(n)), numbers, survivable=True)
+    tally(f"commit whose answer is lost, {connection.vendor}", lost)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param([40], id="some"),
+        pytest.param(range(3, 10_000, 2), id="all", marks=pytest.mark.full),
+    ],
+)
+@pytest.mark.timeout(1800)
+def test_killed_at_a_system_call(
+    make_scene: MakeScene, database_url: str, numbers: Iterable[int], tally: Tally
+) -> None:
+    """What goes to the server, or into SQLite's log; counted from the start of the process."""
+    strace = need("strace")
+    scene = make_scene(Scene)
+    call = "pwrite64" if connection.vendor == "sqlite" else "sendto"
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "DJANGO_SETTINGS_MODULE": "endpoint_site.settings",
+    }
+
+    def hurt(number: int) -> int:
+        kill = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"]
+        command = ingest_pass.command_line(scene.setting)
+        done = subprocess.run(
+            [strace, "-qq", "-o", "/dev/null", *kill, *command],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
+        return signal.SIGKILL if done.returncode else 0
+
+    killed = sweep(scene, hurt, numbers)
+    assert killed > 0
+    tally(f"ingester killed at {call}, {connection.vendor}", killed)
