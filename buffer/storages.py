@@ -14,7 +14,7 @@ from pathlib import Path
 from django.db import transaction
 from django.utils import timezone
 
-from buffer import placing
+from buffer import placing, steps
 from buffer.models import Storage
 from buffer.names import INCOMING_DIR, MARKER_NAME, escape
 from buffer.problems import ConfigError
@@ -48,6 +48,7 @@ def register(name: str, root: Path, *, fsync: bool = True) -> Storage:
     # One transaction: of two components that start together, one finds what the other made.
     with transaction.atomic():
         storage, made = Storage.objects.get_or_create(name=name, defaults={"root": str(root)})
+    steps.reached("storage known")
     if storage.marked_on is not None and storage.root == str(root):
         # Marked long ago. If it is not mounted now, that may pass; `open_tree` sees to it.
         return storage
@@ -68,6 +69,7 @@ def register(name: str, root: Path, *, fsync: bool = True) -> Storage:
         if made:
             storage.delete()
         raise
+    steps.reached("storage marked")
     storage.root = str(root)
     storage.marked_on = storage.marked_on or timezone.now()
     storage.save(update_fields=["root", "marked_on"])
