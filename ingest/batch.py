@@ -95,6 +95,7 @@ class Batch:
         self.tried = False
         self._ledger = Ledger(claim)
         self._by_path: dict[str, Claimed] = {}
+        self._concluded = 0
         self._renewed = time.monotonic()
         self._stop_at: float | None = None
 
@@ -226,6 +227,7 @@ class Batch:
         """Note a verdict; it is written with others, soon."""
         claimed = self._by_path[verdict.path]
         protocol.reached("verdict seen")
+        self._concluded += 1
         if verdict.kind is VerdictKind.GIVE_BACK:
             note = verdict.message or "given back: the attempt never started"
             self._ledger.add(Outcome(self._back(claimed, note=note)))
@@ -298,9 +300,16 @@ class Batch:
         if age < claims.RENEW_EVERY_S:
             return
         try:
-            claims.renew(self._claim)
+            held = claims.renew(self._claim)
             self._renewed = time.monotonic()
         except (DatabaseError, InterfaceError) as error:
             close_old_connections()
             if age > claims.LEASE_S - _MARGIN_S:
                 raise LeaseLost(f"the database did not renew it: {error}") from error
+            return
+        if not held and self._is_under_way():
+            raise LeaseLost("it had lapsed: this worker stood still for too long")
+
+    def _is_under_way(self) -> bool:
+        """Tell whether files of the claim have no verdict, so that it must be held for them."""
+        return not self._by_path or self._concluded < len(self._by_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -253,6 +254,33 @@ def test_a_lost_lease_discards_the_outcome(
     worker.step()
     assert history(file) == ["UNTRIED", "PENDING", "UNKNOWN"]
     assert "lease lost" in caplog.text
+
+
+def test_whoever_stood_still_past_its_lease_stops_its_plugin(
+    ingester: Ingester,
+    make_worker: MakeWorker,
+    wait_for_me: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Somebody else may be at work on its files by now."""
+    monkeypatch.setattr(claims, "RENEW_EVERY_S", 0.0)
+    slow, after = wait_for_me(b"slow", b"good")
+    worker = make_worker("ByContent")
+    original = worker._host.ingest
+
+    def stood_still(*args: Any, **kwargs: Any) -> Any:
+        Ingestion.objects.filter(claim__isnull=False).update(lease_until=past())
+        return original(*args, **kwargs)
+
+    worker._host.ingest = stood_still  # type: ignore[method-assign]
+    begin = time.monotonic()
+    assert worker.step() == 2
+    assert time.monotonic() - begin < 50, "the slow file takes 60 s"
+    assert "lapsed" in caplog.text
+    assert not worker._host.alive
+    claims.sweep(ingester.pk, "sweeper")
+    assert history(slow) == history(after) == ["UNTRIED", "PENDING", "UNKNOWN"]
 
 
 @pytest.mark.django_db(transaction=True)
