@@ -83,13 +83,26 @@ class Scene:
 
     def run(self, number: int, prepare: Callable[[], object] = lambda: None) -> int:
         """Run the pass of a number, in a process that `prepare` has prepared; its wait status."""
-        setting = replace(self.setting, ahead_s=number * LAPSE_S)
 
         def work() -> None:
             prepare()
-            ingest_pass.run(setting)
+            self.work(number)
 
         return in_child(work)
+
+    def work(self, number: int) -> None:
+        """Do what the pass of a number does, in this process."""
+        ingest_pass.run(replace(self.setting, ahead_s=number * LAPSE_S))
+
+    def add(self, *names: str) -> None:
+        """Store more files."""
+        self.files = {**self.files, **dict.fromkeys(names, b"good")}
+        self.named |= {name: self.make_file(filename=name, content=b"good") for name in names}
+
+    def set_pause(self, seconds: float) -> None:
+        """Let the plugin rest after each file."""
+        config = {**self.setting.config, "pause": seconds}
+        self.setting = replace(self.setting, config=config)
 
     def steps(self) -> list[str]:
         """Name the steps of a pass that nobody disturbs."""

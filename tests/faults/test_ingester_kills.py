@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ingest.models import Ingester
 from tests.buffer.test_crashes import kill_at
 from tests.faults import ingest_pass
 from tests.faults.ingest_scenes import SCENES, MakeFile, Scene
+from tests.system import process_table
 from tests.system.product import ROOT
 from tests.tally import Tally
 from tests.tools import need
@@ -217,3 +219,34 @@ def test_killed_at_a_system_call(
     killed = sweep(scene, hurt, numbers)
     assert killed > 0
     tally(f"ingester killed at {call}, {connection.vendor}", killed)
+
+
+@pytest.mark.full
+def test_a_worker_that_stands_still_and_wakes(make_scene: MakeScene, tally: Tally) -> None:
+    """Stopped for longer than its lease, with its plugin; others have its files by then."""
+    scene = make_scene(Scene)
+    scene.begin()
+    assert scene.run(0) == 0
+    known = len(scene.counts())
+    scene.add("x", "y", "z")
+    scene.set_pause(60)
+    connection.close()
+    pid = os.fork()
+    if pid == 0:
+        scene.work(0)
+        os._exit(0)
+    end = time.monotonic() + 120
+    while len(scene.counts()) == known:
+        assert time.monotonic() < end and os.waitpid(pid, os.WNOHANG) == (0, 0)
+        time.sleep(0.05)
+    everybody = [pid, *(child for child, _ in process_table.descendants(pid))]
+    for one in everybody:
+        os.kill(one, signal.SIGSTOP)
+    scene.set_pause(0)
+    assert scene.run(1) == 0
+    scene.check_end()
+    for one in reversed(everybody):
+        os.kill(one, signal.SIGCONT)
+    os.waitpid(pid, 0)
+    scene.check_end()
+    tally(f"worker and plugin stopped past the lease, {connection.vendor}", 1)
