@@ -48,7 +48,6 @@ class Logs:
         self.place, self.ground = place, Ground(place)
         now = datetime.now(UTC)
         self._days = [f"{now - timedelta(days=1):%Y%m%d}", f"{now:%Y%m%d}"]
-        self._days_at_start = now.date()
         self.named: dict[Path, list[str]] = {}
         self.there: dict[str, os.stat_result] = {}
         for names in (*LOGS.values(), *GROWN.values()):
@@ -82,10 +81,10 @@ class Logs:
         self.there[name] = path.stat()
 
     def finder(self) -> Finder:
-        """Start a finder."""
+        """Start a finder; with a day to spare, since midnight may pass."""
         return self.ground.finder(
             actions={"standard": "Noop", "alternative": "Delete"},
-            search={"method": "parse_rsync_logs", "delay": 1, "past_days": 1},
+            search={"method": "parse_rsync_logs", "delay": 1, "past_days": 2},
         )
 
     def run(self, prepare: Callable[[], object] = lambda: None) -> int:
@@ -113,10 +112,10 @@ class Logs:
             offset = int(done.read_text()) if done.exists() else 0
             lines = path.read_bytes()[:offset].count(b"\n")
             assert path.read_bytes()[:offset].endswith(b"\n") or not offset
-            refused_lines = {f"{path.relative_to(self.ground.source)}:{lines}" for lines in (3,)}
-            for name in names[:lines]:
-                known = recorded | lasting | ({"../outside"} if refused_lines & lasting else set())
-                assert name in known, f"{path.name} is done, and {name} is not accounted for"
+            log = path.relative_to(self.ground.source)
+            for number, name in enumerate(names[:lines], start=1):
+                known = {name, f"{log}:{number}"} & (recorded | lasting)
+                assert known, f"{path.name} is done, and {name} is not accounted for"
         for name, before in self.there.items():
             now = (self.ground.root / name).stat()
             same = [
