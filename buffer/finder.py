@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -194,6 +194,8 @@ class Finder:
         for batch in self._walk:
             updated: Set[str] = self._logs.updated if self._logs is not None else frozenset()
             fresh = self._tracked.unknown(batch, updated) if self._tracked else batch
+            if len(fresh) < len(batch):
+                self._close_refusals(batch, fresh)
             accounted = take_in.batch(fresh) if fresh else set()
             self._done += len(accounted)
             left = {arrival.path for arrival in fresh} - accounted
@@ -206,6 +208,13 @@ class Finder:
         if self._logs is not None:
             self._waiting += self._logs.finish()
         return True
+
+    def _close_refusals(self, batch: Sequence[Arrival], fresh: Sequence[Arrival]) -> None:
+        """Close what time has healed for tracked files; a crash came before it was closed."""
+        looked_at = {arrival.path for arrival in fresh}
+        for arrival in batch:
+            if arrival.path not in looked_at and self._refusals.is_transient(arrival.path):
+                self._refusals.resolve(arrival.path, "recorded before")
 
     def _arrivals(self) -> Iterator[Arrival]:
         """Name what is worth looking at now."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from buffer import steps
 from buffer.finder import Finder
 from buffer.models import File, Refusal, RefusalReason
 from tests.buffer.conftest import Ground, cycle
@@ -86,6 +87,28 @@ def test_after_a_restart_the_late_file_is_still_waited_for(logs: Logs) -> None:
     logs.store("late")
     cycle(logs.finder())
     assert logs.is_done and File.objects.get().filename == "late"
+
+
+def test_recorded_but_the_crash_came_before_its_refusal_was_closed(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs.write("late")
+    cycle(logs.finder())
+    logs.store("late")
+
+    def crash(step: str) -> None:
+        if step == "recorded in place":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "reached", crash)
+        with pytest.raises(KeyboardInterrupt):
+            cycle(logs.finder())
+    assert File.objects.stored().count() == 1
+    assert Refusal.objects.unresolved().exists()
+    cycle(logs.finder())
+    assert logs.is_done
+    assert not Refusal.objects.unresolved().exists()
 
 
 def test_a_log_that_grew(logs: Logs) -> None:
