@@ -11,7 +11,8 @@ class BufferConfig(AppConfig):
     verbose_name = "Files"
 
     def ready(self) -> None:
-        from buffer import checks, sqlviews  # noqa: F401
+        from buffer import checks, patience, sqlviews  # noqa: F401
 
+        patience.install()
         pre_migrate.connect(sqlviews.before_migrate, sender=self)
         post_migrate.connect(sqlviews.after_migrate, sender=self)

@@ -15,9 +15,12 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
+from buffer import outages
+
 logger = logging.getLogger(__name__)
 
 SENTINEL, MONITOR, PUSHER, FIRST_WORKER = range(4)
+_AWAY_PAUSE_S = 1.0
 
 
 class Slot(ctypes.Structure):
@@ -135,6 +138,12 @@ def beat() -> None:
         _slot.beats += 1
 
 
+def alive() -> None:
+    """Say that this process is alive, though it waits for somebody else; costs no obligation."""
+    if _slot is not None:
+        _slot.beat = time.monotonic()
+
+
 def waiting() -> None:
     """Say that this process is alive and has nothing to do."""
     if _slot is not None:
@@ -154,7 +163,8 @@ def run(name: str, *args: object) -> None:
     """Run one session in a worker: what django-q2 calls for every task.
 
     An exception is logged and goes no further: the loop that sent the task will send another,
-    while django-q2 would keep a row of each failure for ever.
+    while django-q2 would keep a row of each failure for ever. A database that is away is no
+    failure of the session.
 
     Parameters
     ----------
@@ -165,5 +175,11 @@ def run(name: str, *args: object) -> None:
     """
     try:
         import_string(name)(*args)
+    except outages.UNAVAILABLE as error:
+        outages.away(error)
+        # With another broker the next session may be here already.
+        end = time.monotonic() + _AWAY_PAUSE_S
+        while not stopping() and time.monotonic() < end:
+            time.sleep(0.1)
     except Exception:
         logger.exception("a worker's session failed in %s; the next one starts afresh", name)

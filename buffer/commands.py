@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from buffer import database, logsetup
+from buffer import database, logsetup, outages
 from buffer.config import Model, load, place
 from buffer.problems import ConfigError
 
@@ -21,8 +21,22 @@ def configuration_errors() -> Iterator[None]:
     """Turn a `ConfigError` into the end of the command, with exit status 2 and no traceback."""
     try:
         yield
+    except database.NotNow as error:
+        # Not the configuration's fault: whoever started the command is to start it again.
+        raise CommandError(str(error)) from None
     except ConfigError as error:
         raise configuration_error(error.problems) from None
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn the failure of a database into the end of the command, with exit status 1."""
+    try:
+        yield
+    except outages.UNAVAILABLE as error:
+        raise CommandError(
+            f"database {database.describe()}: cannot be used now: {outages.reason(error)}"
+        ) from None
 
 
 def configuration_error(problems: list[str]) -> CommandError:
@@ -55,7 +69,8 @@ class ComponentCommand(BaseCommand, Generic[Model]):
         """Load the file and run; exits with status 2 if the file cannot be used."""
         with configuration_errors():
             loaded = self.prepare(config)
-            self.run_component(loaded, **options)
+            with database_errors():
+                self.run_component(loaded, **options)
 
     def prepare(self, path: str) -> Any:
         """Load a file, check it and make this process use its logging and database.
@@ -78,6 +93,8 @@ class ComponentCommand(BaseCommand, Generic[Model]):
                 logsetup.setup(config.logging)
             database.use(config.database)
             database.require_migrated()
+        except database.NotNow:
+            raise
         except ConfigError as error:
             raise ConfigError(place(config, error.problems)) from None
         return config

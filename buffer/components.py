@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import time
@@ -10,14 +9,12 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from buffer import __version__, dialect
+from buffer import __version__, dialect, outages
 from buffer.models import Component, ComponentKind
-
-logger = logging.getLogger(__name__)
 
 BEAT_EVERY_S: Final = 5.0
 #: Not heard of for this long: dead, or cut off.
@@ -118,9 +115,9 @@ class Heartbeat:
         try:
             Component.objects.filter(pk=self.id).update(**fields)
         except (DatabaseError, InterfaceError) as error:
-            logger.warning("no heartbeat of component %d: %s", self.id, str(error).strip())
-            connection.close_if_unusable_or_obsolete()
+            outages.away(error)
             return False
+        outages.answers()
         return True
 
     def __enter__(self) -> Heartbeat:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DatabaseError",
     "EngineUrl",
+    "NotNow",
     "check",
     "describe",
     "parse",
@@ -36,9 +37,28 @@ __all__ = [
 sql_logger = logging.getLogger("buffer.database.sql")
 
 ENVIRONMENT_VARIABLE = "DATABASE_URL"
-CONNECT_TIMEOUT_S = 10
+# A server whose host has vanished sends nothing at all, not even an end of the connection: its
+# kernel's silence must tell, within some 25 s, before a claim's lease (30 s) lapses.
+POSTGRESQL_OPTIONS = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
 SQLITE_TIMEOUT_S = 30.0
 MAX_LOGGED_PARAMETERS = 2000
+
+
+# What PostgreSQL says of itself when it will be there in a moment, and a name server of a host.
+_PASSING = re.compile(
+    r"starting up|shutting down|recovery mode|too many|remaining connection slots|not yet accepting"
+    r"|connection limit"
+)
+
+
+class NotNow(DatabaseError):
+    """The database cannot be reached now; nothing is wrong with the configuration."""
 
 
 def settings_for(
@@ -85,7 +105,7 @@ def settings_for(
                 "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;",
             },
         }
-    options: dict[str, Any] = {"connect_timeout": str(CONNECT_TIMEOUT_S), **dict(parsed.options)}
+    options: dict[str, Any] = {**POSTGRESQL_OPTIONS, **dict(parsed.options)}
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parsed.name,
@@ -301,7 +321,8 @@ def require_migrated() -> None:
         missing = executor.migration_plan(loader.graph.leaf_nodes())
         applied = set(loader.applied_migrations)
     except Error as error:
-        raise DatabaseError(_unreachable(error)) from error
+        kind = NotNow if _is_passing(connection, error) else DatabaseError
+        raise kind(_unreachable(error)) from error
     except (InconsistentMigrationHistory, BadMigrationError, NodeNotFoundError) as error:
         raise DatabaseError(
             f"database {describe()}: its migrations do not fit this version: {error}"
@@ -342,7 +363,20 @@ def _require_reachable(connection: BaseDatabaseWrapper) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except (Error, ImproperlyConfigured) as error:
-        raise DatabaseError(_unreachable(error)) from error
+        kind = NotNow if _is_passing(connection, error) else DatabaseError
+        raise kind(_unreachable(error)) from error
+
+
+def _is_passing(connection: BaseDatabaseWrapper, error: Exception) -> bool:
+    """Tell a server that is not there just now from one that refuses what we ask for."""
+    from django.db.utils import OperationalError
+
+    if not isinstance(error, OperationalError):
+        return False
+    if connection.vendor == "sqlite":
+        return "locked" in str(error)
+    # "FATAL" begins what the server itself says: a wrong password, no such database.
+    return "FATAL" not in str(error) or _PASSING.search(str(error)) is not None
 
 
 def _require_schemas(connection: BaseDatabaseWrapper) -> None:

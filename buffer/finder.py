@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db import DatabaseError, InterfaceError
 
+from buffer import outages
 from buffer.batches import batches
 from buffer.discovery import Arrival, scan
 from buffer.duplicates import Duplicates
@@ -135,8 +136,8 @@ class Finder:
         except (DatabaseError, InterfaceError) as error:
             # Whatever was half done is found by the recovery when it answers again.
             self._recovered = False
-            blocked = f"the database does not answer: {str(error).strip().splitlines()[0]}"
-            close_old_connections()
+            blocked = "the database does not answer"
+            outages.away(error)
         except OSError as error:
             self._recovered = False
             where = f" ({escape(str(error.filename))})" if error.filename else ""

@@ -8,9 +8,9 @@ import logging
 import os
 from typing import Final
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError
 
-from buffer import sqlviews, storages
+from buffer import outages, sqlviews, storages
 from buffer.components import Heartbeat
 from buffer.finder_config import FinderFile
 from buffer.locking import lock_source
@@ -84,6 +84,7 @@ def _loop(heartbeat: Heartbeat, queue: str, *, once: bool) -> None:
     ):
         with contextlib.suppress(QueueUnavailable):  # it is done later, and said below
             workers.purge()
+        away = False
         while not stop.requested:
             workers.check()
             heartbeat.beat()
@@ -91,8 +92,11 @@ def _loop(heartbeat: Heartbeat, queue: str, *, once: bool) -> None:
                 # One beyond the running session, so that the next follows at once.
                 if workers.queued() == 0:
                     workers.send(_SESSION, heartbeat.id)
+                away = False
             except QueueUnavailable as error:
-                logger.warning("no wake-ups can be sent: %s; trying again", error)
+                if not away:
+                    logger.warning("no wake-ups can be sent: %s; trying again", error)
+                away = True
                 stop.wait(1.0)
             if once and _is_done(heartbeat):
                 return
@@ -116,8 +120,7 @@ def _row(run_id: int) -> Component | None:
     try:
         return Component.objects.get(pk=run_id)
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("the database does not answer: %s", str(error).strip())
-        connection.close_if_unusable_or_obsolete()
+        outages.away(error)
         return None
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from django.db import close_old_connections
 
+from buffer import outages
 from buffer.board import stopping
 from buffer.components import Heartbeat
 from buffer.finder import Finder
@@ -45,6 +46,8 @@ def finder_session(run_id: int) -> None:
     try:
         finder, config, once = _finder(run_id)
         _run(finder, config, heartbeat, once=once)
+    except outages.UNAVAILABLE:
+        raise
     except Exception as error:
         # Not meant to happen. Say so to whoever looks at the run; the next session tries again.
         text = str(error).strip().partition("\n")[0]

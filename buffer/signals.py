@@ -13,6 +13,13 @@ from typing import Any, Self
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+_latest: StopSignals | None = None
+
+
+def stop_requested() -> bool:
+    """Tell whether this process was asked to stop; what it still does after that is tidying up."""
+    return _latest is not None and _latest.requested
+
 
 class StopSignals:
     """Turn SIGTERM, SIGINT and SIGHUP into a flag that the command's loop looks at.
@@ -37,6 +44,8 @@ class StopSignals:
         self._pipe: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
+        global _latest
+        _latest = self
         self._pipe = os.pipe()
         for end in self._pipe:
             os.set_blocking(end, False)

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import OperationalError, connections
+
+from buffer.outages import UNAVAILABLE
 
 MAX_ARGUMENTS_BYTES = 64 * 1024
 
@@ -151,5 +153,5 @@ def _connection_errors() -> tuple[type[Exception], ...]:
     try:
         from redis.exceptions import RedisError
     except ImportError:  # only needed where Redis is the broker
-        return OperationalError, InterfaceError
-    return OperationalError, InterfaceError, RedisError
+        return UNAVAILABLE
+    return *UNAVAILABLE, RedisError

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
+from buffer import outages, storages
 from buffer import sqlviews as storage_views
 from buffer import steps as protocol
-from buffer import storages
 from buffer.components import Heartbeat
 from buffer.exclusion import ExcludeList
 from buffer.models import ComponentKind, Storage
@@ -145,8 +145,7 @@ class _Loop:
                 try:
                     busy = self._turn(crew)
                 except (DatabaseError, InterfaceError) as error:
-                    logger.warning("the database does not answer, trying again: %s", error)
-                    connection.close()
+                    outages.away(error)
                     stop.wait(_DATABASE_PAUSE_S)
                     continue
                 except OSError as error:

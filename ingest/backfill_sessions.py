@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import close_old_connections
 
+from buffer import outages
 from buffer.board import beat, stopping
 from buffer.io_errors import why
 from buffer.storages import NotMounted
@@ -18,10 +18,8 @@ from ingest.backfill_crew import write_receipt
 from ingest.backfill_files import Stopped
 from ingest.backfill_verify import CannotVerify, Verifier
 
-logger = logging.getLogger(__name__)
-
 FIRST_PAUSE_S: Final = 0.5
-LONGEST_PAUSE_S: Final = 10.0
+LONGEST_PAUSE_S: Final = 4.0
 _STEP_S: Final = 0.1
 
 # By run: what was loaded for one chunk serves the others.
@@ -75,14 +73,14 @@ def _work(run_id: int, number: int, work: Callable[[Receipt], None]) -> None:
             except OSError as error:
                 blocked = f"the storage area fails: {why(error).detail}"
                 write_receipt(run_id, number, {}, blocked=blocked)
+            outages.answers()
             return
         except Stopped:
             return
-        except (OperationalError, InterfaceError) as error:
+        except outages.UNAVAILABLE as error:
             # Nothing of the chunk is written. Keep it rather than lose it: the command finds
             # lost ones, but counts how often they are.
-            logger.warning("the database does not answer, trying again: %s", _first_line(error))
-            connection.close()
+            outages.away(error)
         _rest(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)
 
@@ -92,7 +90,3 @@ def _rest(seconds: float) -> None:
     while not stopping() and (left := end - time.monotonic()) > 0:
         beat()
         time.sleep(min(_STEP_S, left))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

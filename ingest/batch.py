@@ -12,6 +12,7 @@ from typing import Any, Final
 from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.utils import timezone
 
+from buffer import patience
 from buffer import steps as protocol
 from buffer.models import File
 from ingest import breaker, claims
@@ -165,7 +166,15 @@ class Batch:
                     cause=cause_of(objection.message),
                 )
             steps.append(step)
-        began = {step.ingestion_id for step in self._ledger.apply(steps)}
+        began = {
+            step.ingestion_id
+            for step in self._ledger.begin(
+                steps,
+                until=self._renewed + claims.LEASE_S - _MARGIN_S,
+                stopping=self._stopping,
+                beat=self._beat,
+            )
+        }
         self._by_path = {
             path: claimed
             for path, claimed in self._by_path.items()
@@ -286,8 +295,9 @@ class Batch:
     def _tick(self) -> None:
         """Between two looks at the plugin: sign of life, outcomes, lease, stop."""
         self._beat()
-        self._ledger.flush_if_due()
-        self._renew_if_due()
+        with patience.until(self._renewed + claims.LEASE_S - _MARGIN_S):
+            self._ledger.flush_if_due()
+            self._renew_if_due()
         if not self._stopping():
             return
         now = time.monotonic()

@@ -38,6 +38,9 @@ _TABLE = "ingest_ingestion"
 #: The condition of the index on what waits, word for word, since SQLite compares the words.
 _IN_WAITING_INDEX = "status IN ({})".format(", ".join(f"'{s}'" for s in sorted(CLAIMABLE)))
 
+#: Tokens of claims of which this process does not know whether they were committed.
+_doubtful: list[uuid.UUID] = []
+
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -121,15 +124,29 @@ def claim(
             SET claim = %s, lease_until = {dialect.now_plus(LEASE_S)}
             WHERE id {dialect.one_of(waiting)} AND claim IS NULL AND status = '{lane.status}'
             RETURNING id, file_id, attempts"""
+        _doubtful.append(token)
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(sql, [token.hex, ingester_id, *parameters, limit])
             rows = sorted(cursor.fetchall())
             protocol.reached("claim written")
         protocol.reached("claimed")
+        _doubtful.remove(token)
         if rows:
             files = [Claimed(row_id, file_id, lane.status, n) for row_id, file_id, n in rows]
             return Claim(ingester_id, token, worker, files)
     return None
+
+
+def drop_doubtful(ingester_id: int) -> None:
+    """Give up claims of this process that may have been made when the connection was lost.
+
+    Otherwise files that nobody works on would be held until the lease has lapsed.
+    """
+    if _doubtful:
+        Ingestion.objects.filter(ingester_id=ingester_id, claim__in=_doubtful).exclude(
+            status=Status.PENDING
+        ).update(claim=None, lease_until=None)
+        _doubtful.clear()
 
 
 def anything_waits(ingester_id: int, lanes: Sequence[Lane]) -> bool:

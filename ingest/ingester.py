@@ -9,10 +9,11 @@ import time
 from typing import Final
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db import DatabaseError, InterfaceError
 from django.db.models import Count
 from django.db.models.functions import Now
 
+from buffer import outages
 from buffer.components import Heartbeat, live, worker_name
 from buffer.models import ComponentKind, Storage
 from buffer.problems import ConfigError
@@ -96,7 +97,16 @@ def run_ingester(config: IngesterFile, *, once: bool, external_workers: bool) ->
                 _with_external_workers(loop, stop, longest_session_s(section))
             else:
                 _with_own_workers(loop, stop, ingester, section)
-            return loop.outcomes()
+            return _outcomes(loop)
+
+
+def _outcomes(loop: _Loop) -> dict[str, int]:
+    try:
+        return loop.outcomes()
+    except (DatabaseError, InterfaceError) as error:
+        # The run has ended well; that nobody can count what it did is no failure of it.
+        outages.away(error)
+        return {}
 
 
 def longest_session_s(section: IngesterSection) -> float:
@@ -168,14 +178,12 @@ class _Loop:
                 wake()
                 if self._once and not opened and self._is_done():
                     return
+                outages.answers()
             except (DatabaseError, InterfaceError) as error:
-                logger.warning(
-                    "ingester %s: the database or the queue does not answer: %s; trying again",
-                    self._ingester.name,
-                    str(error).strip(),
-                )
+                outages.away(error)
                 stop.wait(1.0)
-                close_old_connections()
+                # Workers that held files meanwhile are to write their outcomes first.
+                self._next_sweep = time.monotonic() + SWEEP_EVERY_S
                 continue
             if not opened:
                 stop.wait(_TICK_S)
@@ -251,7 +259,14 @@ def _wait_for_storage(config: IngesterFile, stop: StopSignals, *, once: bool) ->
     name = config.database.file_table
     told = False
     while not stop.requested:
-        storage = Storage.objects.filter(name=name).first()
+        try:
+            storage = Storage.objects.filter(name=name).first()
+        except outages.UNAVAILABLE as error:
+            if once:
+                raise
+            outages.away(error)
+            stop.wait(1.0)
+            continue
         if storage is not None:
             return storage
         hint = f"no storage named '{name}' is known yet: start its finder or backfill"

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from django.db import DatabaseError, InterfaceError, close_old_connections, transaction
+from django.db import DatabaseError, InterfaceError, transaction
 
+from buffer import outages
 from ingest import breaker, transitions
 from ingest.breaker import Outcome
 from ingest.claims import Claim, Claimed
+from ingest.models import FileEvent
 from ingest.statuses import Status
 from ingest.transitions import Step
 
@@ -36,6 +38,7 @@ class Ledger:
         self._claim = claim
         self._outcomes: list[Outcome] = []
         self._flushed = time.monotonic()
+        self._late = False
 
     def step(
         self, claimed: Claimed, status: Status, was: Status, attempts: int, **fields: Any
@@ -91,16 +94,47 @@ class Ledger:
             with transaction.atomic():
                 self.apply(breaker.weigh(self._claim.ingester_id, self._outcomes))
             self._outcomes = []
+            self._late = False
+            outages.answers()
         self._flushed = time.monotonic()
 
     def _say_not_written(self, error: Exception) -> None:
-        reason = str(error).strip()
-        logger.warning("claim %s: outcomes are not written yet: %s", self._claim.token, reason)
-        close_old_connections()
+        if not self._late:
+            logger.warning("claim %s: its outcomes wait for the database", self._claim.token)
+        self._late = True
+        outages.away(error)
+
+    def begin(
+        self,
+        steps: list[Step],
+        *,
+        until: float,
+        stopping: Callable[[], bool],
+        beat: Callable[[], None],
+    ) -> list[Step]:
+        """Write the transitions that begin attempts; wait for a database that is away.
+
+        Not longer than to a time of the monotonic clock at which the claim surely still holds.
+        """
+        while True:
+            try:
+                return self.apply(steps)
+            except outages.UNAVAILABLE as error:
+                if time.monotonic() > until or stopping():
+                    raise
+                outages.away(error)
+                beat()
+                time.sleep(0.5)
 
     def apply(self, steps: list[Step]) -> list[Step]:
         """Write transitions now; give those that took place."""
         done = transitions.apply(self._claim.ingester_id, steps)
+        if len(done) < len(steps):
+            written = {step.ingestion_id for step in done}
+            missing = [step for step in steps if step.ingestion_id not in written]
+            # They may have been committed before, by a connection that was lost before it said so.
+            before = self._recorded(missing)
+            done += [step for step in missing if (step.file_id, step.status) in before]
         if len(done) < len(steps):
             written = {step.ingestion_id for step in done}
             lost = [str(s.file_id) for s in steps if s.ingestion_id not in written]
@@ -110,3 +144,12 @@ class Ledger:
                 ", ".join(lost),
             )
         return done
+
+    def _recorded(self, steps: list[Step]) -> set[tuple[int, str]]:
+        """Give those of our own steps, as file and status, that have their event."""
+        events = FileEvent.objects.filter(
+            claim=self._claim.token,
+            worker=self._claim.worker,
+            file_id__in=[step.file_id for step in steps],
+        )
+        return set(events.values_list("file_id", "status"))

@@ -62,6 +62,7 @@ class Worker:
         """
         ingester = self.run.ingester_id
         self.paused = False
+        claims.drop_doubtful(ingester)
         if not claims.anything_waits(ingester, self._lanes):
             return 0
         if breaker.look(ingester) is None:

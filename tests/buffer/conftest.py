@@ -98,7 +98,7 @@ def cycle(finder: Finder) -> Cycle:
 def ground(db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
     """A buffer and a storage area on one file system."""
     # It would close the connection that the test's transaction is open on.
-    monkeypatch.setattr("buffer.finder.close_old_connections", lambda: None)
+    monkeypatch.setattr("buffer.finder.outages.away", lambda error: None)
     return Ground(tmp_path)
 
 

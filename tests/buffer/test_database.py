@@ -161,6 +161,10 @@ def test_settings_of_postgresql() -> None:
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
             "connect_timeout": "10",
+            "keepalives_idle": "10",
+            "keepalives_interval": "5",
+            "keepalives_count": "3",
+            "tcp_user_timeout": "20000",
             "sslmode": "require",
             "options": '-c jit=off -c search_path="dbbbm",public',
         },

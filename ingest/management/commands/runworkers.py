@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from buffer import database, logsetup
-from buffer.commands import configuration_errors
+from buffer.commands import configuration_errors, database_errors
 from buffer.config import Logging
 from ingest.external_workers import run_workers
 
@@ -29,5 +29,6 @@ class Command(BaseCommand):
         with configuration_errors():
             logsetup.setup(Logging())
             database.require_migrated()
-            run_workers(workers)
+            with database_errors():
+                run_workers(workers)
         self.stdout.write("workers stopped")
