@@ -260,7 +260,7 @@ class Product:
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run one statement (with %s for parameters), committed at once."""
         if self.is_postgresql:
-            if self._connection is None:
+            if self._connection is None or self._connection.closed:
                 self._connection = psycopg2.connect(self.url)
                 self._connection.autocommit = True
             with self._connection.cursor() as cursor:
