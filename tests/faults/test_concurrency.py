@@ -182,6 +182,7 @@ def test_each_file_is_claimed_once_and_nobody_sees_a_lock(
         "admin/ingest/ingestion/",
         "admin/buffer/component/",
     ]
+    product.wait(product.all_statuses, "the ingester is known, and so its view is there")
     begin = time.monotonic()
     with meanwhile(lambda: operator.click(pages), look, insert) as errors:
         product.wait(lambda: product.final() >= files + files // 10, "all is done", 1500)
@@ -202,7 +203,7 @@ def test_each_file_is_claimed_once_and_nobody_sees_a_lock(
     assert operator.bad == []
     assert operator.answers[200] > 20 and operator.asked > 0
     for command in product.commands:
-        assert "locked" not in command.out + command.err, command
+        assert "is locked" not in command.out + command.err, command
     # Each was claimed once, and once more for each time that somebody asked for it.
     events = {
         (status, file_id): count

@@ -64,7 +64,7 @@ def survive(
     if says_why:
         night.all_said_why()
     for command in night.commands:
-        assert says_why or "locked" not in command.err, command
+        assert says_why or "is locked" not in command.err, command
     name = fault.__name__.replace("_", " ")
     tally(f"SQLite {name} for {outage_s:g} s", 1, took, f"{statuses.total()} files")
 
