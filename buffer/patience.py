@@ -26,7 +26,7 @@ SAY_AFTER_S: Final = 5.0
 #: How long a statement may go on once a stop was asked for, and the next ones after it had to be
 #: given up; seconds.
 STOP_S: Final = 2.0
-NEXT_STOP_S: Final = 0.5
+NEXT_STOP_S: Final = 0.25
 #: If the URL does not say; libpq leaves it to us when it does not wait itself. Seconds.
 CONNECT_TIMEOUT_S: Final = 10.0
 _LOOK_S: Final = 0.25

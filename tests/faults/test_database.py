@@ -255,7 +255,7 @@ def test_a_stop_while_it_is_away(
         time.sleep(0.5)
         for command in night.commands:
             begin = time.monotonic()
-            command.stops()
+            command.stops(within_s=20)
             command.killed = True  # as far as the rows know: it could not say that it ended
             slowest = max(slowest, time.monotonic() - begin)
     night.start()
