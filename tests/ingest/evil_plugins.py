@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+import resource
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -89,11 +92,49 @@ def sigkill(path: str) -> list[Any]:
     return []
 
 
+def abort(path: str) -> list[Any]:
+    os.abort()
+
+
+def kill_group(path: str) -> list[Any]:
+    os.killpg(0, signal.SIGKILL)
+    return []
+
+
 def hang_in_c(path: str) -> list[Any]:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     ctypes.PyDLL(None).sleep(10_000)  # does not release the GIL
     return []
+
+
+def stop_itself(path: str) -> list[Any]:
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return []
+
+
+def hopeless_regex(path: str) -> list[Any]:
+    re.match(r"(a+)+$", "a" * 64 + "!")  # holds the GIL for longer than the sun will shine
+    return []
+
+
+def deadlock(path: str) -> list[Any]:
+    """Two threads that wait for each other's lock."""
+    one, other, both = threading.Lock(), threading.Lock(), threading.Barrier(2)
+
+    def take(first: threading.Lock, second: threading.Lock) -> None:
+        with first:
+            both.wait()
+            second.acquire()
+
+    threading.Thread(target=take, args=(one, other)).start()
+    take(other, one)
+    return []
+
+
+def too_late(path: str) -> list[Any]:
+    time.sleep(30)
+    return [Outcome.success(path)]
 
 
 def _sleeper(path: str, leave_group: bool) -> None:
@@ -169,6 +210,32 @@ def base_exception(path: str) -> list[Any]:
     raise Unspeakable
 
 
+def long_exception(path: str) -> list[Any]:
+    raise ValueError("\U0001f600" * 1_000_000)
+
+
+def unprintable_exception(path: str) -> list[Any]:
+    raise ValueError("nul \x00 surrogate \udcff escape \x1b[31m\nnext line")
+
+
+def leak_memory(path: str) -> list[Any]:
+    """Take memory until there is no more; a limit of its own stands for the machine's."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), hard))
+    kept = []
+    while True:
+        kept.append(bytearray(1 << 20))
+
+
+def generator_exit(path: str) -> list[Any]:
+    raise GeneratorExit
+
+
+def endless_recursion(path: str) -> list[Any]:
+    return endless_recursion(path) + endless_recursion(path)
+
+
 def yields_junk(path: str) -> list[Any]:
     return [
         None,
@@ -234,12 +301,40 @@ def unprintable_message(path: str) -> list[Any]:
     return [Outcome.success(path, "nul \x00 surrogate \udcff escape \x1b[31m\nnext line")]
 
 
+def close_standard_streams(path: str) -> list[Any]:
+    for descriptor in range(3):
+        os.close(descriptor)
+    return [Outcome.success(path)]
+
+
+def change_surroundings(path: str) -> list[Any]:
+    """Change what every process has of its own, and one may take for somebody else's."""
+    os.chdir("/")
+    os.umask(0o777)
+    os.environ.clear()
+    sys.path.clear()
+    os.nice(5)
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE):
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+    return [Outcome.success(path)]
+
+
+def leave_threads(path: str) -> list[Any]:
+    for _ in range(20):
+        threading.Thread(target=time.sleep, args=(10_000,)).start()
+    return [Outcome.success(path)]
+
+
 #: The process ends (or has to be ended).
 DEADLY = [
     segfault,
     os_exit,
     os_exit_zero,
     sigkill,
+    abort,
+    kill_group,
     hang_in_c,
     fork_and_die,
     daemon_and_die,
@@ -248,8 +343,20 @@ DEADLY = [
     close_everything,
     close_and_hang,
 ]
+#: Nothing comes, and the process has to be ended at the deadline.
+HANGING = [hang_in_c, stop_itself, hopeless_regex, deadlock, too_late]
 #: The call ends with an exception.
-RAISING = [sys_exit, raises, keyboard_interrupt, base_exception]
+RAISING = [
+    sys_exit,
+    raises,
+    keyboard_interrupt,
+    base_exception,
+    long_exception,
+    unprintable_exception,
+    leak_memory,
+    generator_exit,
+    endless_recursion,
+]
 #: The call ends as it should, without an outcome for the evil file.
 SILENT = [yields_junk, yields_nothing, unknown_path]
 #: Bad manners, but the file has its outcome.
@@ -263,7 +370,11 @@ HARMLESS = [
     object_message,
     long_message,
     unprintable_message,
+    close_standard_streams,
+    change_surroundings,
+    leave_threads,
 ]
+ALL = list(dict.fromkeys([*DEADLY, *HANGING, *RAISING, *SILENT, *HARMLESS]))
 
 
 def class_name(function: Callable[[str], Any], variant: str) -> str:
@@ -271,7 +382,7 @@ def class_name(function: Callable[[str], Any], variant: str) -> str:
 
 
 def _define() -> None:
-    for function in DEADLY + RAISING + SILENT + HARMLESS:
+    for function in ALL:
         common = {"bad_function": staticmethod(function), "__module__": __name__}
         variants: dict[str, dict[str, Any]] = {
             "Neither": {},
@@ -284,6 +395,17 @@ def _define() -> None:
 
 
 _define()
+
+
+class Mixed(Base):
+    """Does to each file what its name says: ``evil-FUNCTION-N``."""
+
+    in_order = True
+
+    @staticmethod
+    def bad_function(path: str) -> list[Any]:
+        name = os.path.basename(path).split("-")[1]
+        return list(next(function for function in ALL if function.__name__ == name)(path))
 
 
 class Counting(Base):
@@ -416,8 +538,6 @@ class Stubborn(Counting):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
-        import threading
-
         threading.Thread(target=time.sleep, args=(10_000,)).start()
 
 
