@@ -26,7 +26,8 @@ class StopSignals:
 
     The handler only sets a flag and wakes the loop: anything more (an ``Event``, logging, a query)
     can deadlock with what it interrupted. A second signal changes nothing, so that an impatient
-    operator does not turn a clean stop into a dirty one. The old handlers come back on leaving.
+    operator does not turn a clean stop into a dirty one. The old handlers come back on leaving;
+    but after a request the process is about to end, and ignores what comes while it does.
     In any other than the main thread Python allows no handlers; there the flag just stays down.
 
     Examples
@@ -61,7 +62,9 @@ class StopSignals:
         trace: TracebackType | None,
     ) -> None:
         for signum, handler in self._previous.items():
-            signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+            former = signal.SIG_DFL if handler is None else handler
+            # Ignored is what stays ignored while Python tidies up; its own handlers do not.
+            signal.signal(signum, signal.SIG_IGN if self.requested else former)
         self._previous.clear()
         if self._pipe is not None:
             for end in self._pipe:

@@ -6,10 +6,20 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from buffer.signals import STOP_SIGNALS, StopSignals
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """These tests are not about to end."""
+    before = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 @pytest.mark.parametrize("signum", STOP_SIGNALS)
@@ -43,6 +53,12 @@ def test_handlers_come_back() -> None:
     with StopSignals():
         assert [signal.getsignal(signum) for signum in STOP_SIGNALS] != before
     assert [signal.getsignal(signum) for signum in STOP_SIGNALS] == before
+
+
+def test_after_a_request_what_comes_while_the_process_ends_is_ignored() -> None:
+    with StopSignals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert [signal.getsignal(signum) for signum in STOP_SIGNALS] == [signal.SIG_IGN] * 3
 
 
 def test_in_a_thread_the_flag_stays_down() -> None:
