@@ -10,7 +10,10 @@ import ctypes
 import logging
 import mmap
 import os
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.utils.module_loading import import_string
@@ -130,8 +133,8 @@ def stopping() -> bool:
 def beat() -> None:
     """Say that this session is alive.
 
-    A session that has said so once must go on, more often than ``watchdog.BUSY_SILENCE_S``: else
-    its worker is taken for frozen and killed. Costs a microsecond; nothing outside a worker.
+    It must do so more often than ``watchdog.BUSY_SILENCE_S``: else its worker is taken for frozen
+    and killed. Costs a microsecond; nothing outside a worker.
     """
     if _slot is not None:
         _slot.beat = time.monotonic()
@@ -142,6 +145,27 @@ def alive() -> None:
     """Say that this process is alive, though it waits for somebody else; costs no obligation."""
     if _slot is not None:
         _slot.beat = time.monotonic()
+
+
+@contextmanager
+def beating() -> Iterator[None]:
+    """Give signs of life from a thread, for a session that waits long for a medium.
+
+    They say that the process is neither stopped nor dead, not that the session gets on.
+    """
+    done = threading.Event()
+
+    def go_on() -> None:
+        while not done.wait(1.0):
+            beat()
+
+    thread = threading.Thread(target=go_on, name="beating", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def waiting() -> None:
@@ -173,6 +197,7 @@ def run(name: str, *args: object) -> None:
     args
         Its arguments.
     """
+    beat()
     try:
         import_string(name)(*args)
     except outages.UNAVAILABLE as error:

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 GUARD_CYCLE_S = 0.25
 # How long the pusher may take to notice the stop: with Redis it looks every second.
 PUSHER_STOP_S = 2.5
+# The monitor gives a sign of life every second unless it waits for the broker.
+MONITOR_STOP_S = 2.5
 
 
 def configure(queue: str, count: int, timeouts: WorkerTimeouts, poll_s: float) -> None:
@@ -191,6 +193,10 @@ class Sentinel(cluster.Sentinel):  # type: ignore[misc]
         self.pusher.join(PUSHER_STOP_S)
         if self.pusher.is_alive():
             self.pusher.kill()
+        if time.monotonic() - self.shared.slots[MONITOR].beat > MONITOR_STOP_S:
+            # It waits for a broker that is away, or is frozen. What it would acknowledge comes
+            # again and finds nothing to do.
+            self.monitor.kill()
         super().stop()
         end = time.monotonic() + 2
         while self._sweep(everybody=True) and time.monotonic() < end:

@@ -9,7 +9,7 @@ from typing import Final
 from django.db import close_old_connections
 
 from buffer import outages
-from buffer.board import stopping
+from buffer.board import beating, stopping
 from buffer.components import Heartbeat
 from buffer.finder import Finder
 from buffer.finder_config import Finder as FinderSection
@@ -45,7 +45,8 @@ def finder_session(run_id: int) -> None:
     heartbeat = Heartbeat(run_id)
     try:
         finder, config, once = _finder(run_id)
-        _run(finder, config, heartbeat, once=once)
+        with beating():
+            _run(finder, config, heartbeat, once=once)
     except outages.UNAVAILABLE:
         raise
     except Exception as error:

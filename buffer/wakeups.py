@@ -118,6 +118,11 @@ class WakeUps:
         self._purge_if_due()
         return int(self._ask(lambda broker: broker.queue_size()))
 
+    def notice_others(self) -> None:
+        """Take a wake-up of another command that waits as if we had sent it now."""
+        if self.waiting():
+            self.sent_at = self.sent_at or time.monotonic()
+
     def purge(self) -> None:
         """Remove all tasks; if the broker is away (QueueUnavailable), before it is next used."""
         self._to_purge, self.sent_at = True, 0.0

@@ -11,10 +11,10 @@ from django.db import OperationalError
 from buffer.board import FIRST_WORKER, MONITOR, PUSHER, SENTINEL, Board
 from buffer.wakeups import WakeUps
 
-# The monitor and the pusher may wait for the database: 30 s for a lock of SQLite.
-BROKER_SILENCE_S = 60.0
-# A session that beats does so every second or faster; its claims are lost after 30 s.
-BUSY_SILENCE_S = 120.0
+# Nothing may stand still for a minute; but anybody may wait for a lock of SQLite, for 30 s.
+BROKER_SILENCE_S = 45.0
+# Sessions beat every second or faster; their claims are lost after 30 s.
+BUSY_SILENCE_S = 45.0
 # A parent that was itself held up longer than this (a loaded or paused machine) judges nobody.
 HELD_UP_S = 5.0
 

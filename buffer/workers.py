@@ -7,6 +7,7 @@ What the processes share is in `buffer.board`, what runs in them in `buffer.clus
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import time
@@ -223,6 +224,16 @@ class Workers:
             If the broker cannot be reached.
         """
         return self._wakeups.waiting()
+
+    def notice_others(self) -> None:
+        """Have the canary watch the wake-ups of other commands; for one that sends none itself.
+
+        Call it every few seconds: it asks the broker while workers are idle.
+        """
+        if self.idle() and not self._wakeups.sent_at:
+            # A broker that is away is no fault of the workers, and its users say so.
+            with contextlib.suppress(QueueUnavailable):
+                self._wakeups.notice_others()
 
     def purge(self) -> None:
         """Remove what an earlier run left in the queue.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from typing import Final
 
 from buffer.components import Heartbeat
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 #: Hosts that share a queue must agree on django-q2's timeouts, so that they cannot follow each
 #: ingester's. The plugin host's own deadline is what ends an attempt; this is the net below it.
 LONGEST_SESSION_S: Final = 24 * 3600.0
+#: How often to look whether wake-ups wait that no idle worker takes; seconds.
+LOOK_EVERY_S: Final = 5.0
 
 
 def run_workers(count: int) -> None:
@@ -33,7 +36,11 @@ def run_workers(count: int) -> None:
         Workers(SHARED_QUEUE, count, session_timeout_s=LONGEST_SESSION_S) as workers,
     ):
         logger.info("%d workers read the queue %s", count, SHARED_QUEUE)
+        next_look = 0.0
         while not stop.requested:
             workers.check()
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + LOOK_EVERY_S
+                workers.notice_others()
             heartbeat.beat()
             stop.wait(0.5)

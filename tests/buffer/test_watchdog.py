@@ -109,6 +109,17 @@ def test_no_canary_while_all_workers_are_busy(dog: Watchdog, board: Board) -> No
 
 
 @pytest.mark.django_db
+def test_a_wake_up_that_another_command_sent_is_a_canary_too(dog: Watchdog) -> None:
+    dog.wakeups.notice_others()
+    assert dog.wakeups.sent_at == 0
+    WakeUps("probe", 90).send("any.function")
+    dog.wakeups.notice_others()
+    assert dog.look() is None
+    time.sleep(0.06)
+    assert dog.look() == Finding("wake-ups wait although workers are idle", (102, 103))
+
+
+@pytest.mark.django_db
 def test_a_wake_up_that_another_host_took_is_no_canary(dog: Watchdog) -> None:
     dog.wakeups.send("any.function")
     assert dog.wakeups.waiting() == 1
