@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -29,7 +30,8 @@ from django_q.worker import worker
 from buffer import board, processes
 from buffer.board import FIRST_WORKER, MONITOR, PUSHER, SENTINEL, Board
 from buffer.packets import Deadline, PacketQueue
-from buffer.wakeups import WorkerTimeouts
+from buffer.wakeups import WakeUps, WorkerTimeouts
+from buffer.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +130,8 @@ class Sentinel(cluster.Sentinel):  # type: ignore[misc]
         self.task_queue = PacketQueue(handover=True)
         self.result_queue = PacketQueue()
         self.event_out = shared.flag("pusher_stop")
+        # Idle workers are the command's business; it may look at the queue too.
+        self._watchdog = Watchdog(shared, WakeUps(queue, timeout_s), math.inf)
         self.start()
 
     def spawn_worker(self) -> None:
@@ -184,8 +188,17 @@ class Sentinel(cluster.Sentinel):  # type: ignore[misc]
             for process in (self.monitor, self.pusher):
                 if not process.is_alive():
                     self.reincarnate(process)
+            self._end_silence()
             self._sweep()
         self.stop()
+
+    def _end_silence(self) -> None:
+        """Kill whoever is frozen, as the command does: that may wait for a lock which it holds."""
+        finding = self._watchdog.listen()
+        for process in (*self.pool, self.monitor, self.pusher) if finding else ():
+            if process.pid in finding.pids:
+                logger.warning("queue %s: %s; being replaced", self.queue, finding.reason)
+                process.kill()
 
     def stop(self) -> None:
         """Let the workers finish what they have, then take everything down."""

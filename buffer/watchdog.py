@@ -54,13 +54,22 @@ class Watchdog:
 
     def look(self) -> Finding | None:
         """Look at everything once; the first thing that is wrong counts."""
+        now = self._note_time()
+        if self._silence(SENTINEL) > self.canary_s:
+            return Finding(f"their sentinel was silent for {self.canary_s:g} s")
+        return self._silent() or self._canary(now)
+
+    def listen(self) -> Finding | None:
+        """Look for those that are silent; needs no database, and does not judge the sentinel."""
+        self._note_time()
+        return self._silent()
+
+    def _note_time(self) -> float:
         now = time.monotonic()
         if now - self._looked_at > HELD_UP_S:
             self._patient_since = now
         self._looked_at = now
-        if self._silence(SENTINEL) > self.canary_s:
-            return Finding(f"their sentinel was silent for {self.canary_s:g} s")
-        return self._silent() or self._canary(now)
+        return now
 
     def _silent(self) -> Finding | None:
         for index in range(MONITOR, len(self.board.slots)):
