@@ -44,8 +44,15 @@ def check_given_back(product: Product, listed: Path) -> None:
     assert max(counted(listed).values()) == 1
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("group", [False, True], ids=["command", "group"])
+@pytest.mark.parametrize(
+    ("signum", "group"),
+    [
+        (signal.SIGTERM, False),
+        pytest.param(signal.SIGTERM, True, marks=pytest.mark.full),
+        pytest.param(signal.SIGINT, False, marks=pytest.mark.full),
+        pytest.param(signal.SIGINT, True, marks=pytest.mark.full),
+    ],
+)
 def test_an_ingester_in_a_batch(
     product_on_sqlite: Product, tally: Tally, signum: int, group: bool
 ) -> None:

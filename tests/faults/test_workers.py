@@ -38,7 +38,9 @@ def kill_command(product: Product, command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("database", "tells"), [("sqlite", True), ("postgresql", False)], indirect=["database"]
+    ("database", "tells"),
+    [("sqlite", True), pytest.param("postgresql", False, marks=pytest.mark.full)],
+    indirect=["database"],
 )
 def test_each_kind_once(product: Product, tally: Tally, tells: bool) -> None:
     """What the dead held lapses by the clock: here it is moved on instead of waited for."""
