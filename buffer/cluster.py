@@ -195,7 +195,9 @@ class Sentinel(cluster.Sentinel):  # type: ignore[misc]
     def _end_silence(self) -> None:
         """Kill whoever is frozen, as the command does: that may wait for a lock which it holds."""
         finding = self._watchdog.listen()
-        for process in (*self.pool, self.monitor, self.pusher) if finding else ():
+        if finding is None:
+            return
+        for process in (*self.pool, self.monitor, self.pusher):
             if process.pid in finding.pids:
                 logger.warning("queue %s: %s; being replaced", self.queue, finding.reason)
                 process.kill()
