@@ -98,6 +98,8 @@ def run_backfill(config: BackfillFile, *, workers: int, verify: bool) -> Summary
         # Before anything is touched; imports the plugin in a process of its own.
         check_plugin(_known_ingester(config))
     storage, ingester = _register(config)
+    # Sources would match nothing below an empty mount point.
+    storages.open_tree(storage, config.backfill.storage).close()
     run = BackfillRun(
         storage_id=storage.pk,
         ingester_id=ingester.pk,
@@ -111,14 +113,21 @@ def run_backfill(config: BackfillFile, *, workers: int, verify: bool) -> Summary
         logger.info(
             "backfill %d: %s for %s", heartbeat.id, escape(config.backfill.storage), ingester.name
         )
-        return _Loop(config, heartbeat, workers, verify=verify).run()
+        return _Loop(config, storage, heartbeat, workers, verify=verify).run()
 
 
 class _Loop:
     def __init__(
-        self, config: BackfillFile, heartbeat: Heartbeat, workers: int, *, verify: bool
+        self,
+        config: BackfillFile,
+        storage: Storage,
+        heartbeat: Heartbeat,
+        workers: int,
+        *,
+        verify: bool,
     ) -> None:
         self._heartbeat, self._verify = heartbeat, verify
+        self._storage, self._root = storage, config.backfill.storage
         self._queue, self._count = _queue(config), workers
         self._summary = Summary()
         self._done = Amount()
@@ -194,6 +203,8 @@ class _Loop:
             self._done = self._done.plus(len(receipt.chunk), receipt.chunk.size_bytes)
 
     def _end_of_walk(self) -> None:
+        # What was unmounted meanwhile was not walked to its end.
+        storages.open_tree(self._storage, self._root).close()
         self._is_walked, self._counting = True, None
         self._summary.unmatched = self._walk.unmatched
         if self._walk.excluded:
