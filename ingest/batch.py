@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from ingest import breaker, claims
 from ingest.attempt import StopRequested, Verdict, VerdictKind, attempt
 from ingest.breaker import Outcome
 from ingest.causes import cause_of
-from ingest.checks import Check, first_objection
+from ingest.checks import Check, StorageUnavailable, first_objection
 from ingest.claims import Claim, Claimed
 from ingest.ledger import Ledger
 from ingest.plugin_host import HostDied, IngestRaised, PluginHost, PluginUnavailable
@@ -70,6 +71,8 @@ class Batch:
         With the plugin loaded.
     checks : `~collections.abc.Sequence` [`Check`]
         What each file must pass first.
+    require_storage : callable
+        Raises if the storage area is not mounted.
     stopping : callable
         Tells whether to give up what is not finished soon.
     beat : callable
@@ -85,11 +88,13 @@ class Batch:
         host: PluginHost,
         checks: Sequence[Check],
         *,
+        require_storage: Callable[[], None],
         stopping: Callable[[], bool],
         beat: Callable[[], None],
         probing: bool = False,
     ) -> None:
         self._claim, self._run, self._host, self._checks = claim, run, host, checks
+        self._require_storage = require_storage
         self._stopping, self._beat = stopping, beat
         self._probing = probing
         #: Whether the target was asked for anything.
@@ -101,7 +106,13 @@ class Batch:
         self._stop_at: float | None = None
 
     def work(self) -> None:
-        """Bring every file of the claim to an outcome, or give it back."""
+        """Bring every file of the claim to an outcome, or give it back.
+
+        Raises
+        ------
+        StorageUnavailable
+            The storage area is not mounted; nothing was begun.
+        """
         files = File.objects.in_bulk([claimed.file_id for claimed in self._claim.files])
         paths = {
             claimed: files[claimed.file_id].path_below(self._run.root)
@@ -115,7 +126,11 @@ class Batch:
             except (LeaseLost, StopRequested):
                 claims.drop(self._claim, [claimed.ingestion_id for claimed in wanted])
                 return
-        self._begin(wanted, files, paths)
+        try:
+            self._begin(wanted, files, paths)
+        except StorageUnavailable:
+            claims.drop(self._claim, [claimed.ingestion_id for claimed in wanted])
+            raise
         self.tried = self.tried or bool(self._by_path)
         try:
             verdicts = attempt(
@@ -146,11 +161,16 @@ class Batch:
     def _begin(
         self, wanted: list[Claimed], files: dict[int, File], paths: dict[Claimed, str]
     ) -> None:
-        """Make the claimed files PENDING, and those that are objected to what they are."""
+        """Make the claimed files PENDING, and those that are objected to what they are.
+
+        Nothing is written before all were looked at.
+        """
         steps = []
         for claimed in wanted:
             path = paths[claimed]
             objection = first_objection(self._checks, files[claimed.file_id], path)
+            if objection is not None and objection.status == Status.INVALID:
+                self._require_storage()
             if objection is None:
                 self._by_path[path] = claimed
                 step = self._ledger.step(
@@ -237,6 +257,14 @@ class Batch:
         claimed = self._by_path[verdict.path]
         protocol.reached("verdict seen")
         self._concluded += 1
+        if verdict.kind is VerdictKind.FAILURE:
+            try:
+                self._require_storage()
+            except StorageUnavailable as error:
+                # It failed for want of the file, most likely; and nothing was ingested.
+                verdict = replace(
+                    verdict, kind=VerdictKind.GIVE_BACK, message=f"given back: {error}"
+                )
         if verdict.kind is VerdictKind.GIVE_BACK:
             note = verdict.message or "given back: the attempt never started"
             self._ledger.add(Outcome(self._back(claimed, note=note)))

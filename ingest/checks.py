@@ -6,10 +6,17 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from buffer import storages
 from buffer.exclusion import ExcludeList
-from buffer.models import File
+from buffer.models import File, Storage
+from buffer.problems import ConfigError
 from ingest.statuses import Status
+
+
+class StorageUnavailable(Exception):
+    """The storage area is not there now: that a file is missing says nothing about the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,29 @@ def first_objection(checks: Sequence[Check], file: File, path: str) -> Objection
         if objection is not None:
             return objection
     return None
+
+
+def require_storage(storage: Storage, root: str) -> None:
+    """Look for the storage's marker: below an empty mount point no file is missing.
+
+    Parameters
+    ----------
+    storage : `Storage`
+        The storage area's row.
+    root : `str`
+        Where it is mounted here.
+
+    Raises
+    ------
+    StorageUnavailable
+        The marker is not there.
+    """
+    if storage.marked_on is None:
+        return
+    try:
+        storages.open_tree(storage, Path(root)).close()
+    except (storages.NotMounted, ConfigError, OSError) as error:
+        raise StorageUnavailable(f"nothing can be ingested: {error}") from error
 
 
 def _in_storage(_: File, path: str) -> Objection | None:

@@ -12,6 +12,7 @@ from django.db import close_old_connections
 from buffer import board
 from buffer.components import Heartbeat
 from buffer.models import ComponentKind
+from ingest.checks import StorageUnavailable
 from ingest.targets import Run
 from ingest.worker import TargetUnavailable, Worker
 
@@ -21,7 +22,8 @@ logger = logging.getLogger(__name__)
 #: there is none; seconds. A quiet system reacts at once, and holds no worker for ever.
 SESSION_S: Final = 10.0
 LOOK_EVERY_S: Final = 0.05
-#: Pause before a plugin that cannot be loaded is tried again; seconds.
+#: Pause before a plugin that cannot be loaded, or a storage that is not mounted, is tried again;
+#: seconds.
 UNAVAILABLE_S: Final = 2.0
 #: Plugins kept loaded in one worker, which may serve several ingesters.
 _KEPT: Final = 3
@@ -45,7 +47,9 @@ def ingester_session(run_id: int) -> None:
             board.beat()
             try:
                 done = worker.step()
-            except TargetUnavailable as error:
+            except (TargetUnavailable, StorageUnavailable) as error:
+                if isinstance(error, StorageUnavailable):
+                    logger.warning("%s; trying again in %.0f s", error, UNAVAILABLE_S)
                 heartbeat.beat(message=str(error))
                 _rest(UNAVAILABLE_S)
                 continue

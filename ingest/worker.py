@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 from buffer.components import worker_name
+from buffer.models import Storage
 from ingest import breaker, claims
 from ingest.batch import Batch
 from ingest.breaker import Probe
-from ingest.checks import checks
+from ingest.checks import checks, require_storage
 from ingest.plugin_host import PluginHost, PluginUnavailable
 from ingest.plugins.base import PluginConfigError
 from ingest.targets import Run
@@ -57,6 +59,8 @@ class Worker:
         ------
         TargetUnavailable
             The plugin cannot be loaded now.
+        StorageUnavailable
+            The storage area is not mounted.
         django.db.DatabaseError
             The database does not answer. What is claimed lapses, unless it was recorded.
         """
@@ -65,6 +69,7 @@ class Worker:
         claims.drop_doubtful(ingester)
         if not claims.anything_waits(ingester, self._lanes):
             return 0
+        self._require_storage()
         if breaker.look(ingester) is None:
             return self._work(None)
         probe = Probe.take(ingester)
@@ -93,6 +98,7 @@ class Worker:
                 self.run,
                 self._host,
                 self._checks,
+                require_storage=self._require_storage,
                 stopping=self._stopping,
                 beat=beat,
                 probing=probe is not None,
@@ -101,6 +107,13 @@ class Worker:
         if probe is not None:
             probe.tried = claim is not None and batch.tried
         return len(claim.files) if claim is not None else 0
+
+    @cached_property
+    def _storage(self) -> Storage:
+        return Storage.objects.get(ingester=self.run.ingester_id)
+
+    def _require_storage(self) -> None:
+        require_storage(self._storage, self.run.root)
 
     def _start_host(self, beat: Callable[[], None]) -> None:
         """Load the plugin before anything is claimed, so that no file pays for its failure."""

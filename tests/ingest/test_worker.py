@@ -13,8 +13,11 @@ from django.db import OperationalError
 from django.utils import timezone
 from pytest_django import Settings
 
-from buffer.models import File
+from buffer import storages
+from buffer.models import File, Storage
+from buffer.names import MARKER_NAME
 from ingest import breaker, claims, transitions
+from ingest.checks import StorageUnavailable
 from ingest.config import IngesterSection
 from ingest.models import Breaker, FileEvent, Ingester, Ingestion
 from ingest.plugin_host import IngestRaised
@@ -410,3 +413,70 @@ def test_a_question_is_asked_again_when_the_target_answers(
     drain(worker)
     assert history(file) == ["UNTRIED", "PENDING", "UNKNOWN", "SUCCESS"]
     assert breaker.look(ingester.pk) is None
+
+
+# The storage is not mounted
+
+
+def marked(storage: Storage) -> Path:
+    """Give a storage area its marker, as a finder does."""
+    return Path(storages.register(storage.name, Path(storage.root)).root) / MARKER_NAME
+
+
+def test_a_storage_that_is_not_mounted_charges_nobody(
+    make_worker: MakeWorker, wait_for_me: Any, storage: Storage
+) -> None:
+    (file,) = wait_for_me(b"1")
+    marker = marked(storage)
+    worker = make_worker()
+    unmounted = marker.parent.rename(marker.parent.with_name("elsewhere"))
+    marker.parent.mkdir()
+    with pytest.raises(StorageUnavailable, match="is its file system mounted"):
+        worker.step()
+    assert history(file) == ["UNTRIED"]
+    marker.parent.rmdir()
+    unmounted.rename(marker.parent)
+    assert drain(worker) == 1
+    assert history(file) == ["UNTRIED", "PENDING", "SUCCESS"]
+
+
+def test_a_storage_that_goes_after_the_claim_gives_the_files_back(
+    make_worker: MakeWorker,
+    wait_for_me: Any,
+    storage: Storage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = wait_for_me(b"1", b"2")
+    marker = marked(storage)
+    worker = make_worker()
+    claim = claims.claim
+
+    def claim_and_unmount(*args: Any, **options: Any) -> Any:
+        found = claim(*args, **options)
+        marker.parent.rename(marker.parent.with_name("elsewhere"))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "claim", claim_and_unmount)
+        with pytest.raises(StorageUnavailable):
+            worker.step()
+    assert [history(file) for file in files] == [["UNTRIED"]] * 2
+    marker.parent.with_name("elsewhere").rename(marker.parent)
+    assert drain(worker) == 2, "they are free at once"
+
+
+def test_failures_for_want_of_the_storage_are_given_back(
+    make_worker: MakeWorker, wait_for_me: Any, storage: Storage
+) -> None:
+    files = wait_for_me(b"1", b"2")
+    marker = marked(storage)
+    worker = make_worker("Unmounts", {"root": storage.root})
+    assert worker.step() == 2
+    for file in files:
+        assert history(file) == ["UNTRIED", "PENDING", "UNTRIED"]
+        assert Ingestion.objects.get(file=file).attempts == 0
+    with pytest.raises(StorageUnavailable):
+        worker.step()
+    marker.parent.with_name("elsewhere").rename(marker.parent)
+    assert drain(worker) == 2
+    assert {history(file)[-1] for file in files} == {"SUCCESS"}

@@ -62,3 +62,28 @@ class CannotLoad(Plugin):
     def ingest(self, paths: Sequence[str]) -> Iterator[Outcome]:
         """Never called."""
         raise AssertionError
+
+
+class Unmounts(Plugin):
+    """Takes the storage away when it is first called, and cannot read its files then."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Take the storage's root."""
+        self.root: Path | None = Path(config["root"])
+
+    def version(self) -> str:
+        """Name a version."""
+        return "unmounts 1"
+
+    def ingest(self, paths: Sequence[str]) -> Iterator[Outcome]:
+        """Read each file."""
+        if self.root is not None:
+            self.root.rename(self.root.with_name("elsewhere"))
+            self.root = None
+        for path in paths:
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                yield Outcome.failure(path, str(error))
+            else:
+                yield Outcome.success(path)
