@@ -265,7 +265,10 @@ class Finder:
         )
         try:
             stat = (self._config.source / path).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return
         except OSError:
+            self._refusals.missing(path, refused)
             return
         if not self._refusals.stands(path, stat):
             self._refusals.add(path, stat, refused)
