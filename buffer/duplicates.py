@@ -17,7 +17,7 @@ from buffer import placing, steps
 from buffer.discovery import Arrival
 from buffer.finder_config import AlternativeAction
 from buffer.hashing import checksums
-from buffer.io_errors import AsideError, ReleaseError, StorageError, errors_as
+from buffer.io_errors import AsideError, ReleaseError, StorageError, SyncError, errors_as
 from buffer.models import File
 from buffer.names import escape
 from buffer.passage import Passage
@@ -72,7 +72,7 @@ class Duplicates:
 
     def _repair_if_needed(self, reading: Reading, stored: File) -> str:
         with errors_as(StorageError):
-            damage = what_is_wrong(self._passage.target, stored)
+            damage = what_is_wrong(self._passage.target, stored, reading.arrival)
         steps.reached("stored copy read")
         return self._repair(reading, stored, damage) if damage else ""
 
@@ -92,10 +92,17 @@ class Duplicates:
             steps.reached("damaged copy moved")
             reading.place(passage, directory, stored.filename)
             steps.reached("repaired")
-            with errors_as(StorageError):
-                pending.add(reading.durable_descriptor)
-                pending.add_way(passage.target, stored.relpath)
-                pending.sync()
+            try:
+                with errors_as(SyncError):
+                    pending.add(reading.durable_descriptor)
+                    pending.add_way(passage.target, stored.relpath)
+                    pending.sync()
+                if not reading.unchanged:
+                    raise placing.Swapped(reading.arrival.filename)
+            except BaseException:
+                # It would count as good, since it reads well until the cache is dropped.
+                reading.withdraw(passage, directory, stored.filename)
+                raise
         finally:
             pending.clear()
         logger.warning("the stored copy of file %d (%s) was %s%s", stored.pk, stored, damage, kept)
@@ -153,8 +160,10 @@ class Duplicates:
                 staged.discard()
 
 
-def what_is_wrong(target: Tree, stored: File) -> str:
+def what_is_wrong(target: Tree, stored: File, arrival: Arrival) -> str:
     """Read a stored copy: 'missing', 'damaged', or '' if it is as recorded.
+
+    It is read from the medium, since it is to outlive the arrival, and the memory.
 
     Raises
     ------
@@ -166,9 +175,21 @@ def what_is_wrong(target: Tree, stored: File) -> str:
     except FileNotFoundError:
         return "missing"
     try:
+        read_from_medium(descriptor, arrival.stat)
         return "" if has_content(descriptor, stored) else "damaged"
     finally:
         os.close(descriptor)
+
+
+def read_from_medium(descriptor: int, source: os.stat_result) -> None:
+    """Make the kernel forget what it remembers of a file, so that it is read from its medium.
+
+    Not if the file is the source itself, under another name: what the kernel remembers may be all
+    that there is of that.
+    """
+    state = os.fstat(descriptor)
+    if (state.st_dev, state.st_ino) != (source.st_dev, source.st_ino):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def has_content(descriptor: int, file: File) -> bool:

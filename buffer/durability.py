@@ -7,6 +7,7 @@ each single sync costs milliseconds.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from typing import Final
 
@@ -15,6 +16,10 @@ from buffer.trees import Tree
 #: With more descriptors than this, the whole file system is synced at once. Beside a busy writer
 #: a syncfs can take most of a second, so it must replace many syncs to be worth it.
 FEW: Final = 8
+
+_FROM: Final = ctypes.c_int64(0)
+_TO_END: Final = ctypes.c_int64(0)
+_WAIT_BEFORE: Final = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -83,6 +88,24 @@ class Pending:
                 os.close(descriptor)
         self._by_device.clear()
         self._ways.clear()
+
+
+def require_written(descriptor: int) -> None:
+    """Check that no write of one file has failed.
+
+    A sync of the whole file system does not tell if somebody else's sync was told before it. Each
+    open file is told once, and this costs no more than asking.
+
+    Raises
+    ------
+    OSError
+        One has.
+    """
+    if _libc.sync_file_range(descriptor, _FROM, _TO_END, _WAIT_BEFORE) != 0:
+        code = ctypes.get_errno()
+        # Not every file system can be asked.
+        if code not in (errno.ENOSYS, errno.EINVAL, errno.ESPIPE):
+            raise OSError(code, os.strerror(code))
 
 
 def _syncfs(descriptor: int) -> None:

@@ -21,6 +21,14 @@ class StorageError(OSError):
     """Something failed in the storage area."""
 
 
+class SyncError(StorageError):
+    """What was written in the storage area did not reach the medium.
+
+    The kernel says so once, and counts what it could not write as written: only bytes that are
+    written anew can be trusted after it.
+    """
+
+
 class AsideError(OSError):
     """Something failed in the directory for duplicates."""
 
@@ -128,6 +136,11 @@ def why(error: OSError) -> Refused:
         )
     elif isinstance(error, AsideError):
         found = _ASIDE_FULL if error.errno in _NO_ROOM else _ASIDE_FAILED
+    elif isinstance(error, SyncError):
+        found = (
+            RefusalReason.EIO,
+            "it could not be written to the medium of the storage; see the kernel's log",
+        )
     elif isinstance(error, StorageError):
         found = _STORAGE.get(
             error.errno or 0, (RefusalReason.EIO, "the storage's file system failed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from buffer.discovery import Arrival
-from buffer.io_errors import CannotStore, has_no_room, why, why_blocked
+from buffer.io_errors import CannotStore, SyncError, has_no_room, why, why_blocked
 from buffer.models import RefusalReason
 from buffer.passage import Passage
 from buffer.refusals import Refusals, Refused
@@ -67,10 +67,12 @@ class Ledger:
         """Refuse an arrival, or stop the batch if it is not the arrival's fault.
 
         Of many arrivals for which there is no room, one in each batch is refused, and so makes way
-        for others that are smaller.
+        for others that are smaller. One whose bytes the medium did not take is refused in any case,
+        and distrusted from then on.
         """
         blocked = why_blocked(error, self._passage.target)
-        if blocked is None or (has_no_room(error) and self.blocked is None):
+        no_room = has_no_room(error) and self.blocked is None
+        if blocked is None or no_room or isinstance(error, SyncError):
             self.refuse(arrival, why(error))
         self.blocked = self.blocked or blocked
 

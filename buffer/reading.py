@@ -121,6 +121,32 @@ class Reading:
         with errors_as(StorageError):
             placing.place(staged.descriptor, staged.directory, staged.name, directory, filename)
 
+    def withdraw(self, passage: Passage, directory: int, filename: str) -> None:
+        """Take back what `place` did, if the place still has this file.
+
+        Parameters
+        ----------
+        passage : `Passage`
+            From where to where.
+        directory : `int`
+            Descriptor of the directory that it was placed in.
+        filename : `str`
+            The name there.
+
+        Raises
+        ------
+        OSError
+            It cannot be taken back.
+        """
+        if not placing.is_same_file(os.fstat(self.durable_descriptor), directory, filename):
+            return
+        source_dir = passage.source.directory(self.arrival.relpath)
+        try:
+            # Back to the buffer, if it was moved; if it was linked or copied, it is there.
+            placing.rename_no_replace(directory, filename, source_dir, self.arrival.filename)
+        except (FileExistsError, placing.CannotPlace):
+            os.unlink(filename, dir_fd=directory)
+
     def close(self) -> None:
         """Close what is open and remove the copy's first name."""
         os.close(self.descriptor)

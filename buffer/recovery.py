@@ -87,7 +87,7 @@ class Recovery:
         there = self._look_in_storage(file)
         if there is Content.SAME:
             return Fate.COMPLETED
-        if self._is_in_buffer(file):
+        if self._in_buffer(file) is not None:
             self._undo(file)
             return Fate.UNDONE
         if there is Content.NONE and self._complete_from_copy(file):
@@ -126,8 +126,9 @@ class Recovery:
         """Remove the source of a stored file, if it is still there and the stored copy is good."""
         fate = Fate.WAS_RELEASED
         try:
-            if self._is_in_buffer(file, same=True):
-                wrong = what_is_wrong(self._target, file)
+            arrival = self._in_buffer(file, same=True)
+            if arrival is not None:
+                wrong = what_is_wrong(self._target, file, arrival)
                 if wrong:
                     logger.warning("stored file %d (%s) is %s in storage", file.pk, file, wrong)
                     # The arrival is met as a duplicate, and repairs it.
@@ -186,8 +187,8 @@ class Recovery:
             if name.startswith(self._passage.staging) and name.endswith(".part")
         )
 
-    def _is_in_buffer(self, file: File, *, same: bool = False) -> bool:
-        """Tell whether the source lies in the buffer; with `same`, as it was taken in.
+    def _in_buffer(self, file: File, *, same: bool = False) -> Arrival | None:
+        """Give what lies in the source's place in the buffer; with `same`, if it was taken in.
 
         Device numbers may change when a host starts again, so they are not compared.
         """
@@ -196,9 +197,9 @@ class Recovery:
                 file.relpath, file.filename, self._source.stat(file.relpath, file.filename)
             )
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            return None
         recorded = (file.source_identity or "").partition(":")[2]
-        return not same or found.identity.partition(":")[2] == recorded
+        return found if not same or found.identity.partition(":")[2] == recorded else None
 
 
 class Content(Enum):

@@ -14,9 +14,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from buffer import placing, steps
-from buffer.duplicates import has_content, release
-from buffer.durability import Pending
-from buffer.io_errors import ReleaseError, StorageError, errors_as, why
+from buffer.duplicates import has_content, read_from_medium, release
+from buffer.durability import Pending, require_written
+from buffer.io_errors import ReleaseError, StorageError, SyncError, errors_as, why
 from buffer.ledger import Ledger
 from buffer.models import File, RefusalReason
 from buffer.passage import Passage
@@ -120,12 +120,16 @@ class Storing:
             try:
                 pending.sync()
             except OSError as error:
+                # All files, since nobody knows whose bytes did not get through; and at once, since
+                # after a crash they would be found in their places and trusted.
                 for pair in placed:
                     self._withdraw(pair)
-                    self._ledger.failed(pair[0].arrival, StorageError(error.errno, error.strerror))
+                for pair in placed:
+                    self._ledger.failed(pair[0].arrival, SyncError(error.errno, error.strerror))
                 return []
         finally:
             pending.clear()
+        placed = [pair for pair in placed if self._is_written(pair)]
         moved = _moved(self._passage.target.root, ways)
         return [pair for pair in placed if self._is_still_good(pair, moved)]
 
@@ -156,6 +160,7 @@ class Storing:
         with errors_as(StorageError):
             there = self._passage.target.open_file(file.relpath, file.filename)
             try:
+                read_from_medium(there, os.fstat(reading.descriptor))
                 if has_content(there, file):
                     pending.add(there)
                     return True
@@ -171,6 +176,18 @@ class Storing:
             ),
         )
         return False
+
+    def _is_written(self, pair: _Pair) -> bool:
+        """Ask after each file: that the sync went well may mean that another was told."""
+        if not self._passage.fsync:
+            return True
+        try:
+            require_written(pair[0].durable_descriptor)
+        except OSError as error:
+            self._withdraw(pair)
+            self._ledger.failed(pair[0].arrival, SyncError(error.errno, error.strerror))
+            return False
+        return True
 
     def _is_still_good(self, pair: _Pair, moved: set[str]) -> bool:
         """Look a last time: nobody wrote to the file, nor put its directory elsewhere."""
@@ -193,19 +210,10 @@ class Storing:
         medium.
         """
         reading, file = pair
-        source, target = self._passage.source, self._passage.target
         try:
-            directory = target.directory(file.relpath)
-            if not placing.is_same_file(
-                os.fstat(reading.durable_descriptor), directory, file.filename
-            ):
-                return
-            source_dir = source.directory(file.relpath)
-            try:
-                # Back to the buffer, if it was moved; if it was linked or copied, it is there.
-                placing.rename_no_replace(directory, file.filename, source_dir, file.filename)
-            except (FileExistsError, placing.CannotPlace):
-                os.unlink(file.filename, dir_fd=directory)
+            reading.withdraw(
+                self._passage, self._passage.target.directory(file.relpath), file.filename
+            )
         except OSError as error:
             logger.error("file %d (%s) cannot be withdrawn: %s", file.pk, file, error.strerror)
 

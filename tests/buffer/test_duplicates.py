@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from buffer import steps
 from buffer.models import File, Refusal, RefusalReason
 from tests.buffer.conftest import Ground, cycle
 
@@ -156,3 +159,51 @@ def test_same_content_under_another_name_is_new(ground: Ground) -> None:
     cycle(ground.finder())
     assert File.objects.count() == 3
     assert not Refusal.objects.exists()
+
+
+def test_a_repair_that_the_medium_did_not_take(
+    twice: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads well from memory; the next try must not take it for good and delete the arrival."""
+    (twice.root / "d/a").unlink()
+    arrival = (twice.source / "d/a").stat().st_ino
+    finder = twice.finder(fsync=True)
+    with monkeypatch.context() as patch:
+
+        def fail(_: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr(os, "fsync", fail)
+        cycle(finder)
+    assert (twice.source / "d/a").exists() and not (twice.root / "d/a").exists()
+    assert "medium of the storage" in twice.refusal().detail
+    finder._refusals._steady = lambda: time.monotonic() + 1000
+    cycle(finder)
+    assert not (twice.source / "d/a").exists()
+    assert (twice.root / "d/a").stat().st_ino != arrival, "written anew"
+    twice.check()
+
+
+def test_an_arrival_that_is_written_while_it_repairs(
+    twice: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (twice.root / "d/a").unlink()
+
+    def reached(step: str) -> None:
+        if step == "repaired":
+            with (twice.source / "d/a").open("ab") as file:
+                file.write(b" and more")
+
+    monkeypatch.setattr(steps, "reached", reached)
+    cycle(twice.finder())
+    assert not (twice.root / "d/a").exists()
+    assert (twice.source / "d/a").read_bytes() == b"content and more"
+
+
+def test_the_stored_copy_is_read_from_its_medium(
+    twice: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advised = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *_: advised.append(os.fstat(fd).st_ino))
+    cycle(twice.finder())
+    assert advised == [(twice.root / "d/a").stat().st_ino]

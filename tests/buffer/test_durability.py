@@ -89,3 +89,12 @@ def test_switched_off(tmp_path: Path, synced: list[str]) -> None:
         pending.add_way(tree, "not/there")
     pending.sync()
     assert synced == []
+
+
+def test_asking_after_one_file(tmp_path: Path) -> None:
+    with open(tmp_path / "a", "wb") as file:
+        file.write(b"content")
+        durability.require_written(file.fileno())
+    with pytest.raises(OSError) as error:
+        durability.require_written(-1)
+    assert error.value.errno == errno.EBADF

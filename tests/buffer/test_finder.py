@@ -440,6 +440,41 @@ def test_sync_fails(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     ground.check()
 
 
+def test_sync_finds_no_room(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only EIO: whatever the reason, what was not written is not trusted again."""
+    inodes = {ground.put(name).stat().st_ino for name in "ab"}
+    with monkeypatch.context() as patch:
+        failing(patch, "os.fsync", errno.ENOSPC, lambda *a: True)
+        finder = ground.finder(fsync=True)
+        assert "takes no files" in cycle(finder).blocked
+    assert Refusal.objects.filter(reason=RefusalReason.EIO).count() == 2
+    finder._refusals._steady = lambda: time.monotonic() + 1000
+    cycle(finder)
+    assert not inodes & {(ground.root / name).stat().st_ino for name in "ab"}
+    ground.check()
+
+
+def test_one_file_of_a_good_sync_was_not_written(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = ground.put("a", b"bad").stat().st_ino
+    ground.put("b", b"good")
+
+    def require(descriptor: int) -> None:
+        if os.fstat(descriptor).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("buffer.storing.require_written", require)
+    finder = ground.finder(fsync=True)
+    cycle(finder)
+    assert (ground.source / "a").exists() and not (ground.root / "a").exists()
+    assert ground.stored("b") == b"good"
+    finder._refusals._steady = lambda: time.monotonic() + 1000
+    cycle(finder)
+    assert ground.stored("a") == b"bad"
+    ground.check()
+
+
 def test_reading_fails(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     ground.put("a")
     ground.put("b")
