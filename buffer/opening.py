@@ -90,7 +90,8 @@ class Opening:
                     os.close(descriptor)
         for (arrival, _, _), result in zip(opened, results, strict=False):
             if isinstance(result, Unsettled):
-                self._ledger.later(arrival)
+                # It may be gone: that changes a file, too.
+                self._ledger.swapped(arrival)
             elif isinstance(result, OSError):
                 self._ledger.failed(arrival, result)
         return read_well
