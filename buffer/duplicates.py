@@ -214,6 +214,7 @@ def release(source: Tree, arrival: Arrival) -> None:
         state = source.stat(arrival.relpath, arrival.filename)
         if Arrival(arrival.relpath, arrival.filename, state).identity == arrival.identity:
             os.unlink(arrival.filename, dir_fd=directory)
+            steps.reached("source unlinked")
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:

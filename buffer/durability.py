@@ -11,6 +11,7 @@ import errno
 import os
 from typing import Final
 
+from buffer import steps
 from buffer.trees import Tree
 
 #: With more descriptors than this, the whole file system is synced at once. Beside a busy writer
@@ -75,9 +76,11 @@ class Pending:
                 descriptors = list(of_device.values())
                 if len(descriptors) > FEW:
                     _syncfs(descriptors[0])
+                    steps.reached("synced")
                 else:
                     for descriptor in descriptors:
                         os.fsync(descriptor)
+                        steps.reached("synced")
         finally:
             self.clear()
 

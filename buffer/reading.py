@@ -35,6 +35,7 @@ class Staged:
         with errors_as(StorageError):
             while view:
                 view = view[os.write(self.descriptor, view) :]
+        steps.reached("block copied")
 
     def discard(self) -> None:
         """Close and remove the copy. Its place in storage, if it has one, is another name."""
@@ -43,6 +44,7 @@ class Staged:
             os.close(self.descriptor)
         with contextlib.suppress(OSError):
             os.unlink(self.name, dir_fd=self.directory)
+        steps.reached("copy discarded")
 
 
 @dataclass(slots=True)

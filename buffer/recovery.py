@@ -13,6 +13,10 @@ intent, and storage has the content                   made durable, marked store
 intent, storage has other content there, or what      never touched; intent deleted: the arrival is
 cannot be read, and the source is there               refused when it is met
 the same, source gone                                 refusal; the copies are kept
+intent, and storage has our own link or copy, of      taken back out of storage, then as if there
+which a power cut took the content                    had been nothing
+intent, source is not newer than it was, but has      the copy gets its place; without one, refusal:
+lost content                                          only the sender has what was read
 stored, source not released and still the same        source removed once the stored copy is read
 copy of ours in ``.incoming``, of no use              deleted
 ====================================================  ==========================================
@@ -87,9 +91,14 @@ class Recovery:
         there = self._look_in_storage(file)
         if there is Content.SAME:
             return Fate.COMPLETED
+        if there is Content.OTHER and self._take_back(file):
+            there = Content.NONE
         if self._in_buffer(file) is not None:
+            torn = self._is_torn(file)
+            if torn and there is Content.NONE and self._complete_from_copy(file):
+                return Fate.FROM_COPY
             self._undo(file)
-            return Fate.UNDONE
+            return self._refuse_torn(file) if torn else Fate.UNDONE
         if there is Content.NONE and self._complete_from_copy(file):
             return Fate.FROM_COPY
         self._undo(file)
@@ -121,6 +130,64 @@ class Recovery:
             return Content.SAME
         finally:
             os.close(descriptor)
+
+    def _take_back(self, file: File) -> bool:
+        """Take out of storage what we had placed there, if a power cut took its content.
+
+        Its name may be on the medium before its content is. It is ours if it is the same file as
+        the source or as one of our copies, and nobody else's file is touched.
+        """
+        try:
+            directory = self._target.directory(file.relpath)
+            placed = self._target.stat(file.relpath, file.filename)
+            if self._is_in_buffer(file):
+                source = self._source.stat(file.relpath, file.filename)
+                if not os.path.samestat(placed, source) and not self._is_own_copy(placed):
+                    return False
+                os.unlink(file.filename, dir_fd=directory)
+            else:
+                moved = placed.st_dev == self._source.device
+                if not moved or str(placed.st_ino) != _recorded(file)[0]:
+                    return False
+                source_dir = self._source.directory(file.relpath)
+                placing.rename_no_replace(directory, file.filename, source_dir, file.filename)
+        except OSError as error:
+            logger.warning("%s cannot be taken out of storage: %s", file, error.strerror)
+            return False
+        steps.reached("taken back")
+        return True
+
+    def _is_own_copy(self, placed: os.stat_result) -> bool:
+        incoming = storages.incoming(self._target)
+        return any(
+            placing.is_same_file(placed, incoming, name) for name in self._own_copies(incoming)
+        )
+
+    def _is_torn(self, file: File) -> bool:
+        """Tell whether a source lost content without anybody having written to it."""
+        inode, modified_ns = _recorded(file)
+        try:
+            descriptor = self._source.open_file(file.relpath, file.filename)
+        except OSError:
+            return False  # seen when it is taken in
+        try:
+            state = os.fstat(descriptor)
+            if str(state.st_ino) != inode or state.st_mtime_ns > modified_ns:
+                return False
+            return not has_content(descriptor, file)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+
+    def _refuse_torn(self, file: File) -> Fate:
+        text = (
+            "a crash of this host took content that had been read of it, and nobody has written to"
+            " it since; have it sent again, or resolve this to have it taken in as it is"
+        )
+        refused = Refused(RefusalReason.CONFLICT, text, checksum=file.checksum)
+        self._refusals.add(file.path, self._source.stat(file.relpath, file.filename), refused)
+        return Fate.TORN
 
     def _unreleased(self, file: File) -> Fate:
         """Remove the source of a stored file, if it is still there and the stored copy is good."""
@@ -202,6 +269,12 @@ class Recovery:
         return found if not same or found.identity.partition(":")[2] == recorded else None
 
 
+def _recorded(file: File) -> tuple[str, int]:
+    """Give inode and time of change of a source as they were when it was read."""
+    _, inode, _, modified_ns = (file.source_identity or ":0:0:0").split(":")
+    return inode, int(modified_ns)
+
+
 class Content(Enum):
     """What lies in a file's place in storage."""
 
@@ -216,6 +289,7 @@ class Fate(StrEnum):
 
     COMPLETED = "found in storage and completed"
     UNDONE = "intents undone, to be taken in again"
+    TORN = "intents undone, and what is in the buffer has lost content"
     FROM_COPY = "completed from a copy"
     VANISHED = "vanished from the buffer before they were stored"
     LOST = "gone from the buffer, and their places in storage taken by others"
