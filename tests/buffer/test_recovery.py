@@ -138,3 +138,61 @@ def test_intents_of_other_finders_are_left(ground: Ground) -> None:
     assert recover(ground) == {}
     assert File.objects.intents().exists()
     assert not Refusal.objects.exists()
+
+
+def torn(ground: Ground, name: str) -> None:
+    """What a power cut does to a file: it is shorter, and not newer."""
+    path = ground.source / name
+    state = path.stat()
+    os.truncate(path, 3)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def test_own_link_without_its_content(ground: Ground) -> None:
+    path = ground.put("a")
+    left(ground, "a")
+    torn(ground, "a")
+    os.link(path, ground.root / "a")
+    assert recover(ground) == {Fate.TORN: 1}
+    assert not (ground.root / "a").exists()
+    assert path.read_bytes() == b"con"
+    assert ground.refusal().reason == RefusalReason.CONFLICT
+
+
+def test_own_rename_without_its_content(ground: Ground) -> None:
+    path = ground.put("a")
+    left(ground, "a")
+    torn(ground, "a")
+    path.rename(ground.root / "a")
+    assert recover(ground) == {Fate.TORN: 1}
+    assert not (ground.root / "a").exists()
+    assert path.read_bytes() == b"con"
+
+
+def test_own_copy_without_its_content(ground: Ground) -> None:
+    ground.put("a")
+    left(ground, "a")
+    put_in_storage(ground, ".incoming/me-1.part", b"")
+    os.link(ground.root / ".incoming/me-1.part", ground.root / "a")
+    assert recover(ground) == {Fate.UNDONE: 1}
+    assert not (ground.root / "a").exists()
+    assert ground.incoming() == []
+
+
+def test_source_without_its_content_and_a_copy(ground: Ground) -> None:
+    ground.put("a")
+    left(ground, "a")
+    torn(ground, "a")
+    put_in_storage(ground, ".incoming/me-1.part")
+    assert recover(ground) == {Fate.FROM_COPY: 1, Fate.WAS_RELEASED: 1}
+    assert ground.stored("a") == b"content"
+
+
+def test_source_that_was_written_since(ground: Ground) -> None:
+    path = ground.put("a")
+    left(ground, "a")
+    state = path.stat()
+    path.write_bytes(b"rewritten")
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+    assert recover(ground) == {Fate.UNDONE: 1}
+    assert not Refusal.objects.exists()
