@@ -140,7 +140,7 @@ class Recovery:
         try:
             directory = self._target.directory(file.relpath)
             placed = self._target.stat(file.relpath, file.filename)
-            if self._is_in_buffer(file):
+            if self._in_buffer(file) is not None:
                 source = self._source.stat(file.relpath, file.filename)
                 if not os.path.samestat(placed, source) and not self._is_own_copy(placed):
                     return False
