@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from buffer.engine_url import IN_MEMORY, POSTGRESQL_PORT, DatabaseError, EngineUrl, parse
+from buffer.names import escape
 from buffer.redaction import redact
 
 if TYPE_CHECKING:
@@ -286,9 +287,9 @@ def describe() -> str:
 
     current = connections.settings["default"]
     if "sqlite" in current["ENGINE"]:
-        return f"SQLite {os.fspath(current['NAME'])}"
+        return f"SQLite {escape(current['NAME'])}"
     host = current["HOST"] or "the local socket"
-    return (
+    return escape(
         f"PostgreSQL {current['NAME']} on {host}:{current['PORT'] or POSTGRESQL_PORT} "
         f"as {current['USER'] or 'the current user'}"
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from buffer.names import escape
 from buffer.problems import ConfigError
 from buffer.redaction import HIDDEN, redact
 
@@ -53,7 +54,7 @@ class EngineUrl:
     def __str__(self) -> str:
         """Give the URL as it may be shown: without its password."""
         if self.vendor == "sqlite":
-            return f"sqlite:///{self.name}"
+            return f"sqlite:///{escape(self.name)}"
         login = quote(self.user) + (f":{HIDDEN}" if self.password else "")
         host = f"[{self.host}]" if ":" in self.host else quote(self.host)
         port = f":{self.port}" if self.port else ""

@@ -97,6 +97,10 @@ def test_parts_are_decoded() -> None:
     assert parse("postgres://someone@h").name == "someone"
 
 
+def test_a_path_is_shown_escaped() -> None:
+    assert str(parse("sqlite:////a/%E2%80%A8b")) == r"sqlite:////a/\u2028b"
+
+
 def test_sqlite_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert parse("sqlite:////var/a.db").name == "/var/a.db"
