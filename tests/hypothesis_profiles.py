@@ -30,7 +30,11 @@ def register() -> None:
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "default")
 
 
-def examples(count: int) -> int:
-    """Give the number of examples of a test that has `count` of them by default."""
-    nightly = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
-    return count * NIGHTLY if nightly else count
+def examples(count: int, nightly: int | None = None) -> int:
+    """Give the number of examples of a test that has `count` of them by default.
+
+    At night it has `nightly`, or ten times as many.
+    """
+    if os.environ.get("HYPOTHESIS_PROFILE") != "nightly":
+        return count
+    return count * NIGHTLY if nightly is None else nightly

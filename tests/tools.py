@@ -11,9 +11,8 @@ from tests.conftest import unavailable
 
 #: Debian's packages of programs that are not called as their package.
 PACKAGES = {
-    "faketime": "faketime",
+    "cc": "gcc",
     "mkfs.ext4": "e2fsprogs",
-    "mkfs.vfat": "dosfstools",
     "psql": "postgresql-client",
     "rsync": "rsync",
     "sqlite3": "sqlite3",

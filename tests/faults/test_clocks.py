@@ -8,7 +8,6 @@ true time, SQLite has the clock of whichever process asks it.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -29,10 +28,10 @@ from ingest.models import Breaker, Ingester, Ingestion
 from ingest.opening import Opener
 from ingest.statuses import Status
 from ingest.transitions import Step
-from tests.conftest import unavailable
 from tests.system.conftest import installed
 from tests.system.product import Product
 from tests.tally import Tally
+from tests.tools import need
 
 HOUR_S = 3600.0
 MakeFile = Callable[..., File]
@@ -48,12 +47,9 @@ class WrongClock:
     """
 
     def __init__(self, product: Product) -> None:
-        compiler = shutil.which("cc")
-        if compiler is None:
-            unavailable("there is no C compiler to make a wrong clock with")
         library = product.root / "wrong_clock.so"
         source = Path(__file__).with_name("wrong_clock.c")
-        command = [str(compiler), "-shared", "-fPIC", "-O1", "-o", str(library), str(source)]
+        command = [need("cc"), "-shared", "-fPIC", "-O1", "-o", str(library), str(source)]
         subprocess.run([*command, "-ldl", "-pthread"], check=True)
         self._file = product.root / "clock"
         self.environment = {"LD_PRELOAD": str(library), "WRONG_CLOCK": str(self._file)}

@@ -19,7 +19,7 @@ from buffer.finder_config import Finder as FinderSection
 from buffer.models import File, Refusal, Storage
 from ingest.management.commands.validate import check_file
 from tests.buffer.conftest import cycle
-from tests.faults.examples import FUZZING
+from tests.hypothesis_profiles import examples
 from tests.system.product import ROOT, Product
 from tests.tally import Tally
 
@@ -128,7 +128,7 @@ _MUTATIONS = (
 )
 
 
-@settings(FUZZING)
+@settings(max_examples=examples(100, nightly=10_000))
 @given(sample=st.sampled_from(SAMPLES), dice=st.randoms(use_true_random=False))
 def test_any_slip_in_a_file_ends_in_clear_errors(
     tmp_path: Path, sample: Path, dice: random.Random
@@ -215,7 +215,7 @@ class Night:
         return Finder(FinderSection.model_validate(section), self.row)
 
 
-@settings(FUZZING)
+@settings(max_examples=examples(100, nightly=10_000))
 @given(log=_LOGS)
 def test_any_log_touches_nothing_outside_the_storage(
     db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: bytes
