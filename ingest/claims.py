@@ -38,9 +38,6 @@ _TABLE = "ingest_ingestion"
 #: The condition of the index on what waits, word for word, since SQLite compares the words.
 _IN_WAITING_INDEX = "status IN ({})".format(", ".join(f"'{s}'" for s in sorted(CLAIMABLE)))
 
-#: Tokens of claims of which this process does not know whether they were committed.
-_doubtful: list[uuid.UUID] = []
-
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -93,18 +90,26 @@ class Claim:
 
 
 def claim(
-    ingester_id: int, lanes: Sequence[Lane], limit: int, worker: str, *, anywhere: bool = False
+    ingester_id: int,
+    lanes: Sequence[Lane],
+    limit: int,
+    worker: str,
+    *,
+    anywhere: bool = False,
+    doubtful: set[uuid.UUID] | None = None,
 ) -> Claim | None:
     """Claim up to `limit` files from the first lane that has any.
 
     Files are taken oldest first within a lane, or from a random place in a random lane with
-    `anywhere`. Lanes are not mixed in one claim.
+    `anywhere`. Lanes are not mixed in one claim. A token stays in `doubtful` if the connection is
+    lost before it is known whether the claim was committed; see `drop_doubtful`.
 
     Returns
     -------
     claim : `Claim` or `None`
         None when nothing waits.
     """
+    doubtful = set() if doubtful is None else doubtful
     for lane in random.sample(lanes, len(lanes)) if anywhere else lanes:
         token = uuid.uuid4()
         condition, parameters = lane.condition()
@@ -124,29 +129,29 @@ def claim(
             SET claim = %s, lease_until = {dialect.now_plus(LEASE_S)}
             WHERE id {dialect.one_of(waiting)} AND claim IS NULL AND status = '{lane.status}'
             RETURNING id, file_id, attempts"""
-        _doubtful.append(token)
+        doubtful.add(token)
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(sql, [token.hex, ingester_id, *parameters, limit])
             rows = sorted(cursor.fetchall())
             protocol.reached("claim written")
         protocol.reached("claimed")
-        _doubtful.remove(token)
+        doubtful.remove(token)
         if rows:
             files = [Claimed(row_id, file_id, lane.status, n) for row_id, file_id, n in rows]
             return Claim(ingester_id, token, worker, files)
     return None
 
 
-def drop_doubtful(ingester_id: int) -> None:
-    """Give up claims of this process that may have been made when the connection was lost.
+def drop_doubtful(ingester_id: int, doubtful: set[uuid.UUID]) -> None:
+    """Give up claims that may have been made when the connection was lost, and forget them.
 
     Otherwise files that nobody works on would be held until the lease has lapsed.
     """
-    if _doubtful:
-        Ingestion.objects.filter(ingester_id=ingester_id, claim__in=_doubtful).exclude(
+    if doubtful:
+        Ingestion.objects.filter(ingester_id=ingester_id, claim__in=doubtful).exclude(
             status=Status.PENDING
         ).update(claim=None, lease_until=None)
-        _doubtful.clear()
+        doubtful.clear()
 
 
 def anything_waits(ingester_id: int, lanes: Sequence[Lane]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from functools import cached_property
 
@@ -41,6 +42,8 @@ class Worker:
         self._name = worker_name()
         self._lanes = run.lanes()
         self._checks = checks(run.section.include_list, run.section.exclude_list)
+        #: Tokens of claims of which it is not known whether they were committed.
+        self._doubtful: set[uuid.UUID] = set()
         self._host = PluginHost(run.plugin, run.section.plugin.config)
 
     def close(self) -> None:
@@ -66,7 +69,7 @@ class Worker:
         """
         ingester = self.run.ingester_id
         self.paused = False
-        claims.drop_doubtful(ingester)
+        claims.drop_doubtful(ingester, self._doubtful)
         if not claims.anything_waits(ingester, self._lanes):
             return 0
         self._require_storage()
@@ -91,6 +94,7 @@ class Worker:
             self.run.section.batch_size if probe is None else 1,
             self._name,
             anywhere=probe is not None,
+            doubtful=self._doubtful,
         )
         if claim is not None:
             batch = Batch(
