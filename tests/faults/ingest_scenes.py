@@ -14,8 +14,8 @@ from ingest import claims, transitions
 from ingest.models import FileEvent, Ingester, Ingestion
 from ingest.rerun import rerun
 from ingest.statuses import Status
-from tests.buffer.test_crashes import in_child
 from tests.faults import ingest_pass
+from tests.faults.dying import in_child
 from tests.faults.ingest_pass import AGAIN, OPERATOR, Setting
 
 MakeFile = Callable[..., File]

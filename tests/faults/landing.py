@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from django.db import connections
-
-from buffer import opening, steps
+from buffer import opening
 from buffer.hashing import checksums
 from buffer.models import File, Refusal, RefusalReason, Storage
 from buffer.names import INCOMING_DIR, MARKER_NAME
 from tests.buffer.conftest import Ground, cycle
+from tests.faults.dying import in_child
 from tests.tools import need_root
 
 #: How a file gets its place: by a link of it, by a rename, since the kernel lets nobody link files
@@ -252,47 +249,6 @@ class Landing(Ground):
         except FileNotFoundError:
             return False
         return digest[file.checksum_algorithm] == file.checksum
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run something in a forked process with a connection of its own; give its exit status."""
-    connections.close_all()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def kill_at(number: int, before: Callable[[int], None] | None = None) -> Callable[[], None]:
-    """Give a fault: SIGKILL at a step of the protocol, counted from 1.
-
-    Parameters
-    ----------
-    number
-        Of the step.
-    before
-        Called at each step, with its number.
-    """
-
-    def fault() -> None:
-        count = 0
-
-        def reached(_: str) -> None:
-            nonlocal count
-            count += 1
-            if before is not None:
-                before(count)
-            if count == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        steps.reached = reached
-
-    return fault
 
 
 def _files(root: Path) -> list[Path]:

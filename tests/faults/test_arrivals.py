@@ -122,7 +122,7 @@ def pairs() -> Iterator[ParameterSet]:
             yield pytest.param(change, way, marks=marks, id=f"{change.__name__}-{way}")
 
 
-@pytest.mark.parametrize(("change", "way"), pairs())
+@pytest.mark.parametrize(("change", "way"), list(pairs()))
 def test_between_every_two_steps(
     ground: Ground,
     other_file_system: Path,

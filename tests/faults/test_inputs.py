@@ -220,7 +220,7 @@ class Night:
 def test_any_log_touches_nothing_outside_the_storage(
     db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: bytes
 ) -> None:
-    monkeypatch.setattr("buffer.finder.close_old_connections", lambda: None)
+    monkeypatch.setattr("buffer.finder.outages.away", lambda error: None)
     for model in (Refusal, File, Storage):
         model.objects.all().delete()
     shutil.rmtree(tmp_path / "night", ignore_errors=True)

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests.faults.dying import kill_at
 from tests.faults.images import Image, directory_in_memory, make_template
-from tests.faults.landing import ADOPTED, ARRIVALS, NEW, WAYS, Landing, kill_at
+from tests.faults.landing import ADOPTED, ARRIVALS, NEW, WAYS, Landing
 from tests.faults.test_take_in import KILLED
 from tests.tally import Tally
 

@@ -18,7 +18,8 @@ import pytest
 from django.db import connections
 
 from tests.buffer.conftest import other_file_system
-from tests.faults.landing import ADOPTED, ARRIVALS, WAYS, Landing, kill_at
+from tests.faults.dying import kill_at
+from tests.faults.landing import ADOPTED, ARRIVALS, WAYS, Landing
 from tests.tally import Tally
 from tests.tools import need
 
