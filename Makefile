@@ -49,7 +49,7 @@ admin: $(VENV)/.installed ## serve the demo's admin on http://127.0.0.1:8000/
 # PostgreSQL first and SQLite, which runs everything, last, so that the coverage of both is printed
 # before the last line of the tests' own summary.
 test: lint $(VENV)/.installed-dev ## lint, check types and migrations, and run all tests
-	@rm -f .coverage .coverage.*
+	@rm -f .coverage .coverage.* .faults.jsonl
 	@if test -z "$${REQUIRE_SERVERS:-}" && ! $(python) -c '$(postgresql)'; then \
 	    echo "== No PostgreSQL server answers, and none is installed: tests run on SQLite only" >&2; \
 	else \
@@ -80,7 +80,7 @@ lint: $(VENV)/.installed-dev ## ruff, mypy, and whether migrations are missing
 
 clean: ## remove .venv, the demo and what tests leave behind; not data/
 	@if test -d "$(DEMO)" && test -f "$(DEMO)/.endpoint-demo"; then rm -rf "$(DEMO)"; fi
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* .faults.jsonl
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip runs again only if the files that say what to install have changed.
