@@ -49,7 +49,7 @@ admin: $(VENV)/.installed ## serve the demo's admin on http://127.0.0.1:8000/
 # PostgreSQL first and SQLite, which runs everything, last, so that the coverage of both is printed
 # before the last line of the tests' own summary.
 test: lint $(VENV)/.installed-dev ## lint, check types and migrations, and run all tests
-	@rm -f .coverage .coverage.* .faults.jsonl
+	@rm -f .coverage .coverage.*
 	@if test -z "$${REQUIRE_SERVERS:-}" && ! $(python) -c '$(postgresql)'; then \
 	    echo "== No PostgreSQL server answers, and none is installed: tests run on SQLite only" >&2; \
 	else \
