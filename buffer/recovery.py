@@ -17,7 +17,8 @@ intent, and storage has our own link or copy, of      taken back out of storage,
 which a power cut took the content                    had been nothing
 intent, source is not newer than it was, but has      the copy gets its place; without one, refusal:
 lost content                                          only the sender has what was read
-stored, source not released and still the same        source removed once the stored copy is read
+stored, source not released and still the same        source removed once the stored copy is read,
+                                                      unless somebody has it open for writing
 copy of ours in ``.incoming``, of no use              deleted
 ====================================================  ==========================================
 """
@@ -38,6 +39,7 @@ from buffer.models import File, RefusalReason
 from buffer.names import INCOMING_DIR
 from buffer.passage import Passage
 from buffer.refusals import Refusals, Refused
+from buffer.settling import is_open_for_writing
 
 logger = logging.getLogger(__name__)
 
@@ -195,6 +197,9 @@ class Recovery:
         try:
             arrival = self._in_buffer(file, same=True)
             if arrival is not None:
+                if self._is_written(file):
+                    # The arrival is met again when its writer has gone.
+                    return Fate.NOT_RELEASED
                 wrong = what_is_wrong(self._target, file, arrival)
                 if wrong:
                     logger.warning("stored file %d (%s) is %s in storage", file.pk, file, wrong)
@@ -208,6 +213,14 @@ class Recovery:
         steps.reached("source unlinked")
         File.objects.filter(pk=file.pk).update(source=None, source_identity=None)
         return fate
+
+    def _is_written(self, file: File) -> bool:
+        """Tell whether somebody on this host has the source open for writing."""
+        descriptor = self._source.open_file(file.relpath, file.filename)
+        try:
+            return is_open_for_writing(descriptor) is True
+        finally:
+            os.close(descriptor)
 
     def _complete_from_copy(self, file: File) -> bool:
         incoming = storages.incoming(self._target)

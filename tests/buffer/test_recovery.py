@@ -51,6 +51,17 @@ def test_intent_only(ground: Ground) -> None:
     assert not File.objects.exists()
 
 
+def test_a_source_that_is_being_written_stays(ground: Ground) -> None:
+    """What its writer writes would go into a file without a name."""
+    source = ground.put("d/a")
+    put_in_storage(ground, "d/a")
+    left(ground, "d/a", stored_on=timezone.now())
+    with source.open("r+b"):
+        assert recover(ground) == {Fate.NOT_RELEASED: 1}
+    assert source.exists()
+    assert recover(ground) == {Fate.RELEASED: 1}
+
+
 def test_intent_and_its_file(ground: Ground) -> None:
     ground.put("d/a")
     put_in_storage(ground, "d/a")

@@ -159,8 +159,13 @@ def daemon_and_die(path: str) -> list[Any]:
     os._exit(4)
 
 
+def open_descriptors() -> list[int]:
+    """All but the standard ones; a long run of tests gives high numbers to the host's pipes."""
+    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2]
+
+
 def write_into_pipe(path: str) -> list[Any]:
-    for fd in range(3, 64):
+    for fd in open_descriptors():
         try:
             os.write(fd, b"this is no JSON\n")
         except OSError:
@@ -170,7 +175,7 @@ def write_into_pipe(path: str) -> list[Any]:
 
 
 def write_long_line(path: str) -> list[Any]:
-    for fd in range(3, 64):
+    for fd in open_descriptors():
         try:
             for _ in range(40):
                 os.write(fd, b"x" * 65536)
@@ -181,12 +186,12 @@ def write_long_line(path: str) -> list[Any]:
 
 
 def close_everything(path: str) -> list[Any]:
-    os.closerange(3, 64)
+    os.closerange(3, 4096)
     return [Outcome.success(path)]
 
 
 def close_and_hang(path: str) -> list[Any]:
-    os.closerange(3, 64)
+    os.closerange(3, 4096)
     time.sleep(10_000)
     return []
 

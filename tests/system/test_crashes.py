@@ -121,12 +121,12 @@ def test_both_commands_are_killed_in_mid_stream_and_started_again(product: Produ
         time.sleep(0.02 * round_)  # somewhere else each time
         kill(finder)
         finder = product.start("runfinder", finder_yaml)
+    held = "SELECT count(*) FROM ingest_ingestion WHERE claim IS NOT NULL"
+    product.wait(lambda: product.value(held) > 0, "it works on files")
     kill(ingester)
-    held = product.value("SELECT count(*) FROM ingest_ingestion WHERE claim IS NOT NULL")
     ingester = product.start("runingester", ingester_yaml)
     product.wait(lambda: product.stored() == len(sent), "everything is stored")
     product.wait(lambda: product.statuses() == {Status.SUCCESS: len(sent)}, "and ingested")
-    assert held > 0
     finder.stops()
     ingester.stops()
     product.check_at_rest()
