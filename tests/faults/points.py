@@ -38,7 +38,9 @@ class Points:
         """Pass a point."""
         if self.dead:
             raise Killed(name)
-        if not self._left:
+        # Nobody else comes in between two points of one transaction, which is on our connection.
+        alone = self._action is not None and connection.in_atomic_block
+        if alone or not self._left:
             return
         self._left -= 1
         if self._left:
@@ -89,9 +91,7 @@ class Points:
 
         def statement(execute: Execute, sql: str, *args: Any) -> Any:
             # Of a transaction that is broken off, the connection itself undoes the savepoints.
-            # And nobody else comes in between the statements of one.
-            alone = self._action is not None and connection.in_atomic_block
-            if not alone and not sql.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK")):
+            if not sql.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK")):
                 self.reached(" ".join(sql.split())[:60])
             return execute(sql, *args)
 

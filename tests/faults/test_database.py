@@ -221,7 +221,8 @@ def test_its_host_vanishes(away_s: int, prepared: Path, tmp_path: Path, tally: T
             tally(f"PostgreSQL's host vanished for {away_s} s", 1, took, f"{statuses}")
 
 
-@pytest.mark.parametrize("every", [pytest.param(2, marks=pytest.mark.full), 7])
+@pytest.mark.full
+@pytest.mark.parametrize("every", [2, 7])
 def test_cut_at_a_commit(every: int, server: Postgres, tmp_path: Path, tally: Tally) -> None:
     """By turns before it took place and after, when nobody is told that it did."""
     relay = Relay(server.port, every)
@@ -240,9 +241,8 @@ def test_cut_at_a_commit(every: int, server: Postgres, tmp_path: Path, tally: Ta
         relay.close()
 
 
-@pytest.mark.parametrize(
-    "fault", [pytest.param(stopped, marks=pytest.mark.full), hung], ids=["stopped", "hung"]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("fault", [stopped, hung], ids=["stopped", "hung"])
 def test_a_stop_while_it_is_away(
     fault: Fault, server: Postgres, product: Product, tally: Tally
 ) -> None:
