@@ -56,7 +56,7 @@ class SearchMethod(StrEnum):
     SCAN = "scan"
     # Reading the logs of rsync.
     PARSE_RSYNC_LOGS = "parse_rsync_logs"
-    # Like scan, woken by the kernel.
+    # Like scan; to be woken by the kernel.
     WATCH = "watch"
 
 
@@ -113,8 +113,9 @@ class Search(Section):
     method: Annotated[
         SearchMethod, Field(strict=False), Expects("scan, parse_rsync_logs or watch")
     ] = Field(
-        description="`scan`: walk the source. `watch`: the same, woken by the kernel. "
-        "`parse_rsync_logs`: read the logs `rsync*.log` in the source's `YYYYMMDD` directories.",
+        description="`scan`: walk the source. `watch`: as `scan` in this version, which the "
+        "kernel does not wake yet. `parse_rsync_logs`: read the logs `rsync*.log` in the "
+        "source's `YYYYMMDD` directories.",
     )
     exclude_list: ExcludePatterns = Field(
         default_factory=list,
