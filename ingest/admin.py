@@ -21,7 +21,7 @@ from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, Since, badge, prefor
 from buffer.admin_search import matching_ids
 from buffer.models import File
 from buffer.names import escape
-from ingest import breaker
+from ingest import pauses, probing
 from ingest.admin_rerun import EventRerunAdmin, FileRerunAdmin, IngestionRerunAdmin
 from ingest.models import FileEvent, Ingester, Ingestion
 from ingest.statuses import Status
@@ -65,17 +65,17 @@ class IngesterAdmin(ReadOnlyAdmin):
     @admin.display(description="state")
     def state(self, row: Ingester) -> SafeString | str:
         """Whether it tries files, or pauses and why, and what happens next."""
-        pause = breaker.shown_pause(row)
+        pause = pauses.shown_pause(row)
         return "works" if pause is None else preformatted(f"{pause}; {pause.next}")
 
     @admin.action(description="Probe now: try one file at once", permissions=["probe"])
     def probe_selected(self, request: HttpRequest, queryset: QuerySet[Ingester]) -> None:
         """Do not wait for the next probe."""
         for row in queryset:
-            if breaker.probe_now(row.pk):
+            if probing.probe_now(row.pk):
                 self.log_change(request, row, "Probe now")
                 text, level = "the target is probed with one file at once", messages.SUCCESS
-            elif breaker.look(row.pk) is None:
+            elif pauses.look(row.pk) is None:
                 text, level = "does not pause; nothing to do", messages.WARNING
             else:
                 text, level = "a worker probes already", messages.WARNING

@@ -15,24 +15,21 @@ It is open or closed for all workers of an ingester, on all hosts: one row says 
 from __future__ import annotations
 
 import logging
-import random
-import time
-import uuid
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
-from django.db import DatabaseError, InterfaceError, close_old_connections, transaction
-from django.db.models import Count, DateTimeField, ExpressionWrapper, F, Q
+from django.db import transaction
+from django.db.models import Count
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from buffer import dialect, shown
 from ingest import transitions
 from ingest.causes import cause_of
-from ingest.models import Breaker, FileEvent, Ingester
+from ingest.models import Breaker, FileEvent
+from ingest.probing import first_pause_s, from_now
 from ingest.statuses import Status
 from ingest.transitions import Step
 
@@ -40,12 +37,6 @@ logger = logging.getLogger(__name__)
 
 FAILURES_IN_A_ROW: Final = 5
 FAILED_LOADS_IN_A_ROW: Final = 2
-#: The pause before the first probe; it doubles with each that fails, up to the longest. Seconds.
-FIRST_PAUSE_S: Final = 2.0
-LONGEST_PAUSE_S: Final = 30.0
-#: How long a probe is its worker's without being renewed, and how often that is done; seconds.
-PROBE_S: Final = 30.0
-RENEW_EVERY_S: Final = 10.0
 #: So often in an hour a file is given back by pauses that begin; then it pays for its failures.
 #: Files that always fail, among others that pass, would be tried for ever otherwise.
 MOST_GIVEN_BACK: Final = 3
@@ -81,64 +72,6 @@ class Outcome:
     step: Step
     answer: bool = False
     instead: Step | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """An open breaker, for operators.
-
-    Parameters
-    ----------
-    since, next_probe : `~datetime.datetime`
-        When it began, and when the target is probed next.
-    reason : `str`
-        Why.
-    probing : `bool`
-        Whether a worker probes now.
-    failed_probes : `int`
-        How many probes have failed.
-    """
-
-    since: datetime
-    reason: str
-    next_probe: datetime
-    probing: bool
-    failed_probes: int
-
-    def __str__(self) -> str:
-        # Stays the same while it lasts.
-        return f"paused since {self.since:%Y-%m-%d %H:%M:%S} UTC: {self.reason}"
-
-    @property
-    def next(self) -> str:
-        """What happens next."""
-        if self.probing:
-            return "the target is being probed with one file"
-        return f"the target is probed with one file at {self.next_probe:%H:%M:%S} UTC"
-
-
-def pause_of(row: Breaker | None) -> Pause | None:
-    """Describe a breaker's row; None if the ingester works."""
-    if row is None or row.opened_on is None or row.probe_on is None:
-        return None
-    probing = row.prober is not None and row.probe_on > timezone.now()
-    return Pause(row.opened_on, row.message, row.probe_on, probing, row.failed_probes)
-
-
-def shown_pause(ingester: Ingester) -> Pause | None:
-    """Describe the pause of an ingester, with a reason that is safe to show."""
-    pause = pause_of(getattr(ingester, "breaker", None))
-    return None if pause is None else replace(pause, reason=shown.message(pause.reason))
-
-
-def look(ingester_id: int) -> Pause | None:
-    """Tell whether an ingester pauses, and why."""
-    return pause_of(Breaker.objects.filter(ingester=ingester_id).first())
-
-
-def probe_is_due(ingester_id: int) -> bool:
-    """Tell whether a worker could probe now."""
-    return Breaker.objects.filter(ingester=ingester_id, probe_on__lte=Now()).exists()
 
 
 def weigh(ingester_id: int, outcomes: Sequence[Outcome]) -> list[Step]:
@@ -218,74 +151,6 @@ def failed_load(ingester_id: int, message: str) -> None:
         row.save()
 
 
-def probe_now(ingester_id: int) -> bool:
-    """Have an ingester that pauses probe at once, unless it does so already."""
-    free = Q(prober__isnull=True) | Q(probe_on__lte=Now())
-    return bool(
-        Breaker.objects.filter(free, ingester=ingester_id, opened_on__isnull=False).update(
-            probe_on=Now(), prober=None, failed_probes=0
-        )
-    )
-
-
-class Probe:
-    """The right to try one file while the breaker is open.
-
-    Parameters
-    ----------
-    ingester_id : `int`
-        Whose.
-    token : `~uuid.UUID`
-        Of the worker.
-    """
-
-    def __init__(self, ingester_id: int, token: uuid.UUID) -> None:
-        self._mine = Breaker.objects.filter(ingester=ingester_id, prober=token)
-        self._renewed = time.monotonic()
-        #: Whether the target was asked anything; if not, the next probe need not wait.
-        self.tried = True
-
-    @classmethod
-    def take(cls, ingester_id: int) -> Probe | None:
-        """Win the probe, if it is due and nobody else does."""
-        if not probe_is_due(ingester_id):
-            return None
-        token = uuid.uuid4()
-        won = Breaker.objects.filter(ingester=ingester_id, probe_on__lte=Now()).update(
-            probe_on=_in(PROBE_S), prober=token
-        )
-        return cls(ingester_id, token) if won else None
-
-    def renewing(self, beat: Callable[[], None]) -> Callable[[], None]:
-        """Give a sign of life that renews the probe, too."""
-
-        def beat_and_renew() -> None:
-            beat()
-            if time.monotonic() - self._renewed >= RENEW_EVERY_S:
-                self._renewed = time.monotonic()
-                self._write(probe_on=_in(PROBE_S))
-
-        return beat_and_renew
-
-    def end(self) -> None:
-        """Give it up: if the breaker is open still, the probe has failed."""
-        if not self.tried:
-            self._write(probe_on=Now(), prober=None)
-            return
-        row = self._mine.first()
-        if row is not None:
-            pause = _pause_s(row.failed_probes + 1)
-            self._write(probe_on=_in(pause), prober=None, failed_probes=F("failed_probes") + 1)
-
-    def _write(self, **fields: Any) -> None:
-        try:
-            self._mine.update(**fields)
-        except (DatabaseError, InterfaceError) as error:
-            # It lapses, and somebody else probes.
-            logger.warning("the probe is not renewed: %s", str(error).strip())
-            close_old_connections()
-
-
 def _locked(ingester_id: int) -> Breaker:
     return Breaker.objects.select_for_update().get_or_create(ingester_id=ingester_id)[0]
 
@@ -314,10 +179,10 @@ def _count(row: Breaker, step: Step, instead: Step) -> None:
 
 
 def _open(row: Breaker, message: str) -> None:
-    pause = _pause_s(0)
+    pause = first_pause_s()
     row.message = message
     row.opened_on = Now()
-    row.probe_on = _in(pause)
+    row.probe_on = from_now(pause)
     row.failed_probes = 0
     text = "ingester %s pauses: %s; the target is probed with one file in %.0f s"
     _log(text, row.ingester.name, message, pause)
@@ -390,24 +255,6 @@ def _first_line(message: str) -> str:
     ]
 
 
-def _pause_s(failed_probes: int) -> float:
-    pause = min(FIRST_PAUSE_S * 2.0 ** min(failed_probes, 30), LONGEST_PAUSE_S)
-    return pause * random.uniform(0.8, 1.2)
-
-
-def _in(seconds: float) -> Any:
-    """Give a time from now by the database's clock."""
-    return ExpressionWrapper(Now() + timedelta(seconds=seconds), output_field=DateTimeField())
-
-
 def _log(text: str, *values: object) -> None:
     """Log it when it has come true."""
     transaction.on_commit(partial(logger.warning, text, *values))
-
-
-def after_step_back(ingester_id: int) -> None:
-    """Let a probe be due now that would wait until a clock that was set back has made up for it."""
-    longest = timedelta(seconds=2 * max(LONGEST_PAUSE_S, PROBE_S))
-    Breaker.objects.filter(ingester_id=ingester_id, probe_on__gt=dialect.clock() + longest).update(
-        probe_on=Now()
-    )

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from buffer import dialect
 from buffer import steps as protocol
-from ingest import breaker, transitions
+from ingest import probing, transitions
 from ingest.models import Ingestion
 from ingest.statuses import CLAIMABLE, Status
 
@@ -288,7 +288,7 @@ class Sweeper:
     def _after_step_back(self) -> None:
         """Begin leases and pauses anew that would last until the clock has made up for it."""
         self._lease_again(f"lease_until > {dialect.now_plus(LEASE_S + 1)}")
-        breaker.after_step_back(self._ingester_id)
+        probing.after_step_back(self._ingester_id)
         # A pause began when the row got its status: in the future, by the clock as it is now.
         late = Ingestion.objects.filter(
             ingester_id=self._ingester_id,

@@ -20,11 +20,11 @@ from buffer.problems import ConfigError
 from buffer.signals import StopSignals
 from buffer.wakeups import QueueUnavailable, WakeUps
 from buffer.workers import Workers, WorkerTimeouts
-from ingest import breaker, claims, plugins, targets
-from ingest.breaker import Pause
+from ingest import claims, pauses, plugins, probing, targets
 from ingest.config import IngesterFile, IngesterSection
 from ingest.models import FileEvent, Ingester
 from ingest.opening import Opener
+from ingest.pauses import Pause
 from ingest.plugin_host import PluginHost, PluginUnavailable
 from ingest.plugins.base import PluginConfigError
 from ingest.sessions import SESSION_S, ingester_session
@@ -78,7 +78,7 @@ def run_ingester(config: IngesterFile, *, once: bool, external_workers: bool) ->
         ingester = targets.register(config, storage)
         run = targets.Run.begin(ingester, section)
         # Whoever starts it expects it to try.
-        breaker.probe_now(ingester.pk)
+        probing.probe_now(ingester.pk)
         with Heartbeat.begin(
             ComponentKind.INGESTER,
             ingester.name,
@@ -215,8 +215,8 @@ class _Loop:
                 opened += self._opener.sweep()
             Ingester.objects.filter(pk=self._ingester.pk).update(seen_on=Now())
         if opened or now >= self._next_look:
-            self._pause = breaker.look(self._ingester.pk)
-            may_try = self._pause is None or breaker.probe_is_due(self._ingester.pk)
+            self._pause = pauses.look(self._ingester.pk)
+            may_try = self._pause is None or probing.probe_is_due(self._ingester.pk)
             self._waits = may_try and claims.anything_waits(self._ingester.pk, self._lanes)
             # While files wait, workers are busy and need no more than a look now and then.
             self._next_look = now + (_TICK_S if not self._waits else 4 * _TICK_S)
@@ -228,7 +228,7 @@ class _Loop:
         if claims.anything_held(ingester):
             return False
         if claims.anything_waits(ingester, self._lanes):
-            pause = breaker.look(ingester)
+            pause = pauses.look(ingester)
             if pause is not None and pause.failed_probes >= MOST_PROBES:
                 raise TargetDown(
                     f"gave up after {pause.failed_probes} failed probes: ingester"

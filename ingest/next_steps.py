@@ -6,8 +6,8 @@ from datetime import datetime
 
 from buffer.components import live
 from buffer.models import ComponentKind, File
-from ingest.breaker import shown_pause
 from ingest.models import Ingester, Ingestion
+from ingest.pauses import shown_pause
 from ingest.statuses import DEFAULT_WANTED, Status
 
 

@@ -16,8 +16,8 @@ from buffer import dialect, shown
 from buffer.components import is_live
 from buffer.models import Component, ComponentKind, File, Refusal, Suspicion
 from buffer.names import escape
-from ingest.breaker import Pause, shown_pause
 from ingest.models import Ingester, Ingestion
+from ingest.pauses import Pause, shown_pause
 from ingest.statuses import DEFAULT_WANTED, NEEDS_A_PERSON, Status
 
 

@@ -8,12 +8,12 @@ from functools import cached_property
 
 from buffer.components import worker_name
 from buffer.models import Storage
-from ingest import breaker, claims
+from ingest import breaker, claims, pauses
 from ingest.batch import Batch
-from ingest.breaker import Probe
 from ingest.checks import checks, require_storage
 from ingest.plugin_host import PluginHost, PluginUnavailable
 from ingest.plugins.base import PluginConfigError
+from ingest.probing import Probe
 from ingest.targets import Run
 
 
@@ -73,7 +73,7 @@ class Worker:
         if not claims.anything_waits(ingester, self._lanes):
             return 0
         self._require_storage()
-        if breaker.look(ingester) is None:
+        if pauses.look(ingester) is None:
             return self._work(None)
         probe = Probe.take(ingester)
         if probe is None:

@@ -17,9 +17,9 @@ from django.utils import timezone
 from django_q.models import Failure, OrmQ, Schedule, Success
 
 from buffer.models import Component, File, FindingKind, Refusal, RefusalReason, Suspicion
-from ingest import admin_rerun, breaker, transitions
-from ingest.breaker import Probe
+from ingest import admin_rerun, probing, transitions
 from ingest.models import Breaker, FileEvent, Ingester, Ingestion
+from ingest.probing import Probe
 from ingest.statuses import Status
 from ingest.templatetags import endpoint
 from ingest.transitions import Step
@@ -508,9 +508,9 @@ def probe(client: Client, ingester: Ingester) -> str:
 def test_probe_now(admin_client: Client, ingester: Ingester) -> None:
     assert "does not pause" in probe(admin_client, ingester)
     pause(ingester)
-    assert not breaker.probe_is_due(ingester.pk)
+    assert not probing.probe_is_due(ingester.pk)
     assert "is probed with one file at once" in probe(admin_client, ingester)
-    assert breaker.probe_is_due(ingester.pk)
+    assert probing.probe_is_due(ingester.pk)
     assert LogEntry.objects.get().change_message == "Probe now"
     assert Probe.take(ingester.pk) is not None
     assert "a worker probes already" in probe(admin_client, ingester)
@@ -521,10 +521,10 @@ def test_probe_now_needs_a_permission(ingester: Ingester) -> None:
     client = client_of("view_ingester")
     assert "probe_selected" not in page(client, listing("ingester"))
     probe(client, ingester)
-    assert not breaker.probe_is_due(ingester.pk)
+    assert not probing.probe_is_due(ingester.pk)
     User.objects.get().user_permissions.add(Permission.objects.get(codename="rerun"))
     probe(client, ingester)
-    assert breaker.probe_is_due(ingester.pk)
+    assert probing.probe_is_due(ingester.pk)
 
 
 def test_suspect_files_are_on_the_front_page(admin_client: Client, make_file: MakeFile) -> None:

@@ -13,10 +13,11 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from buffer.models import File
-from ingest import breaker, claims, transitions
-from ingest.breaker import Outcome, Probe
+from ingest import breaker, claims, pauses, probing, transitions
+from ingest.breaker import Outcome
 from ingest.claims import Claim, Lane
 from ingest.models import Breaker, FileEvent, Ingester, Ingestion
+from ingest.probing import Probe
 from ingest.statuses import Status
 from ingest.transitions import Step
 
@@ -79,7 +80,7 @@ class Attempts:
             self.write(self.failed(file, message))
 
     def is_open(self) -> bool:
-        return breaker.look(self.ingester.pk) is not None
+        return pauses.look(self.ingester.pk) is not None
 
     def open(self) -> list[File]:
         """Have the breaker open; give the files that did it."""
@@ -141,7 +142,7 @@ def test_what_workers_still_had_in_hand_is_given_back(attempts: Attempts) -> Non
     attempts.open()
     attempts.fail(*held, message="something else")
     assert {standing(file) for file in held} == {("UNTRIED", 0, False)}
-    pause = breaker.look(attempts.ingester.pk)
+    pause = pauses.look(attempts.ingester.pk)
     assert pause is not None and "connection refused" in pause.reason
 
 
@@ -219,14 +220,14 @@ def test_only_one_probes(attempts: Attempts) -> None:
     ingester = attempts.ingester.pk
     assert Probe.take(ingester) is None, "nothing is open"
     attempts.open()
-    assert not breaker.probe_is_due(ingester)
+    assert not probing.probe_is_due(ingester)
     assert Probe.take(ingester) is None, "too early"
     pass_time()
-    assert breaker.probe_is_due(ingester)
+    assert probing.probe_is_due(ingester)
     probe = Probe.take(ingester)
     assert probe is not None
     assert Probe.take(ingester) is None
-    pause = breaker.look(ingester)
+    pause = pauses.look(ingester)
     assert pause is not None and pause.probing
     assert "is being probed" in pause.next
 
@@ -237,7 +238,7 @@ def test_who_looked_at_the_same_time_loses(
     attempts.open()
     pass_time()
     assert Probe.take(attempts.ingester.pk) is not None
-    monkeypatch.setattr(breaker, "probe_is_due", lambda ingester_id: True)
+    monkeypatch.setattr(probing, "probe_is_due", lambda ingester_id: True)
     assert Probe.take(attempts.ingester.pk) is None
 
 
@@ -266,10 +267,10 @@ def test_a_probe_is_renewed(attempts: Attempts, monkeypatch: pytest.MonkeyPatch)
     beat = probe.renewing(lambda: beats.append(1))
     pass_time()
     beat()
-    assert breaker.probe_is_due(attempts.ingester.pk), "not yet"
-    monkeypatch.setattr(breaker, "RENEW_EVERY_S", 0.0)
+    assert probing.probe_is_due(attempts.ingester.pk), "not yet"
+    monkeypatch.setattr(probing, "RENEW_EVERY_S", 0.0)
     beat()
-    assert not breaker.probe_is_due(attempts.ingester.pk)
+    assert not probing.probe_is_due(attempts.ingester.pk)
     assert len(beats) == 2
 
 
@@ -296,7 +297,7 @@ def test_a_probe_that_tried_nothing_is_none(attempts: Attempts) -> None:
     assert probe is not None
     probe.tried = False
     probe.end()
-    assert breaker.probe_is_due(attempts.ingester.pk)
+    assert probing.probe_is_due(attempts.ingester.pk)
     assert Breaker.objects.get().failed_probes == 0
 
 
@@ -352,31 +353,31 @@ def test_a_plugin_that_cannot_be_loaded_opens_it(attempts: Attempts) -> None:
     breaker.failed_load(ingester, text)
     assert not attempts.is_open(), "others go on"
     breaker.failed_load(ingester, text)
-    pause = breaker.look(ingester)
+    pause = pauses.look(ingester)
     assert pause is not None and pause.reason == text
 
 
 def test_probe_now(attempts: Attempts) -> None:
     ingester = attempts.ingester.pk
-    assert not breaker.probe_now(ingester)
+    assert not probing.probe_now(ingester)
     attempts.open()
     Breaker.objects.update(failed_probes=7)
-    assert breaker.probe_now(ingester)
+    assert probing.probe_now(ingester)
     assert Breaker.objects.get().failed_probes == 0
     assert Probe.take(ingester) is not None
-    assert not breaker.probe_now(ingester), "somebody does"
+    assert not probing.probe_now(ingester), "somebody does"
 
 
 def test_an_ingester_s_breaker_is_its_own(attempts: Attempts) -> None:
     other = Ingester.objects.create(name="other", storage=attempts.ingester.storage)
     attempts.open()
-    assert breaker.look(other.pk) is None
+    assert pauses.look(other.pk) is None
 
 
 def test_the_reason_is_shown_without_secrets(attempts: Attempts) -> None:
     files = attempts.begin(breaker.FAILURES_IN_A_ROW)
     attempts.fail(*files, message="no: postgres://a:hunter2@h \x1b[2J\nmore")
-    pause = breaker.shown_pause(Ingester.objects.get())
+    pause = pauses.shown_pause(Ingester.objects.get())
     assert pause is not None
     assert "hunter2" not in str(pause) and "\x1b" not in str(pause) and "more" not in str(pause)
     assert str(pause).startswith("paused since 20")

@@ -16,7 +16,7 @@ from pytest_django import Settings
 from buffer import storages
 from buffer.models import File, Storage
 from buffer.names import MARKER_NAME
-from ingest import breaker, claims, transitions
+from ingest import breaker, claims, pauses, probing, transitions
 from ingest.checks import StorageUnavailable
 from ingest.config import IngesterSection
 from ingest.models import Breaker, FileEvent, Ingester, Ingestion
@@ -149,7 +149,7 @@ def test_a_plugin_that_cannot_load_charges_nobody(
             worker.step()
     # Twice: now it waits for its turn to probe, as all others do.
     assert worker.step() == 0 and worker.paused
-    pause = breaker.look(worker.run.ingester_id)
+    pause = pauses.look(worker.run.ingester_id)
     assert pause is not None and "target is down" in pause.reason
     probe_is_due()
     with pytest.raises(TargetUnavailable):
@@ -343,7 +343,7 @@ def test_files_that_were_due_stay_so(make_worker: MakeWorker, wait_for_me: Any) 
     rows.update(next_attempt_on=past())
     worker = make_worker("ByContent", retry={"max_attempts": 3})
     assert worker.step() == 5
-    assert breaker.look(worker.run.ingester_id) is not None
+    assert pauses.look(worker.run.ingester_id) is not None
     assert set(rows.values_list("status", "attempts")) == {(Status.FAILURE, 1)}
     assert rows.filter(next_attempt_on__lte=timezone.now()).count() == 5
 
@@ -373,7 +373,7 @@ def test_a_probe_that_checks_refuse_is_none(make_worker: MakeWorker, wait_for_me
     assert history(empty) == ["UNTRIED", "INVALID"]
     row = Breaker.objects.get()
     assert row.opened_on is not None and row.failed_probes == 0
-    assert breaker.probe_is_due(ingester.pk)
+    assert probing.probe_is_due(ingester.pk)
 
 
 def test_a_probe_that_kills_is_no_answer(make_worker: MakeWorker, wait_for_me: Any) -> None:
@@ -412,7 +412,7 @@ def test_a_question_is_asked_again_when_the_target_answers(
     probe_is_due()
     drain(worker)
     assert history(file) == ["UNTRIED", "PENDING", "UNKNOWN", "SUCCESS"]
-    assert breaker.look(ingester.pk) is None
+    assert pauses.look(ingester.pk) is None
 
 
 # The storage is not mounted
