@@ -224,12 +224,13 @@ def look_up(storage_id: int, ingester_id: int, paths: Iterable[str]) -> dict[str
         relpath, _, filename = path.rpartition("/")
         if why_bad(relpath, filename) is None:
             places.append({"relpath": relpath, "filename": filename})
+    # CROSS keeps SQLite from going through all files of the storage for each chunk.
     sql = f"""
         SELECT f.*, i.id AS known_as
         FROM {dialect.rows_from_json({"relpath": "text", "filename": "text"})}
-        JOIN buffer_file f
-          ON f.storage_id = %s AND f.relpath = v.relpath AND f.filename = v.filename
-        LEFT JOIN ingest_ingestion i ON i.file_id = f.id AND i.ingester_id = %s"""
-    rows = File.objects.raw(sql, [json.dumps(places), storage_id, ingester_id])
+        CROSS JOIN buffer_file f
+        LEFT JOIN ingest_ingestion i ON i.file_id = f.id AND i.ingester_id = %s
+        WHERE f.storage_id = %s AND f.relpath = v.relpath AND f.filename = v.filename"""
+    rows = File.objects.raw(sql, [json.dumps(places), ingester_id, storage_id])
     # Columns beyond the model's become attributes.
     return {file.path: Tracked(file, vars(file)["known_as"]) for file in rows}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from buffer import audit_look, audit_rows, audit_walk, steps
@@ -18,6 +19,7 @@ from buffer.audit_findings import Finding
 from buffer.audit_pace import Breath, Stopped, Subset
 from buffer.models import Component, ComponentKind, File, Storage, Suspicion
 from tests.buffer.conftest import Ground, cycle
+from tests.plans import plans_of
 
 pytestmark = pytest.mark.django_db
 
@@ -610,3 +612,13 @@ def test_logs_of_rsync_beside_the_files(in_place: Ground) -> None:
     assert area.is_left_out("logs/20261125", "rsync_1.log.done")
     assert not area.is_left_out("20261125", "x.fits")
     assert not area.is_left_out("other", "rsync_1.log")
+
+
+@pytest.mark.skipif("postgres" in connection.vendor, reason="its planner goes by sizes")
+def test_files_are_looked_up_by_their_places(ground: Ground) -> None:
+    """Else each batch would cost as much as there are files in the storage."""
+    (ground.root / "untracked").write_bytes(b"1")
+    with plans_of("json_each") as plans:
+        audit(ground)
+    assert plans
+    assert all("(storage_id=? AND relpath=? AND filename=?)" in plan for plan in plans)

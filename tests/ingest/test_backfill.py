@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
 from django.utils import timezone
 
 from buffer import storages
@@ -25,6 +25,7 @@ from ingest.backfill import BackfillRun, Recorder
 from ingest.backfill_files import Stopped
 from ingest.models import FileEvent, Ingester, Ingestion
 from ingest.statuses import Status
+from tests.plans import plans_of
 
 MakeFile = Callable[..., File]
 
@@ -339,3 +340,12 @@ def test_the_run_survives_its_row() -> None:
     run = BackfillRun(1, 2, "/data/storage", True, timezone.now())
     heartbeat = Heartbeat.begin(ComponentKind.BACKFILL, "x", settings=run.settings())
     assert BackfillRun.load(heartbeat.id) == run
+
+
+@pytest.mark.skipif("postgres" in connection.vendor, reason="its planner goes by sizes")
+def test_files_are_looked_up_by_their_places(recorder: Recorder, root: Path) -> None:
+    """Else each chunk would cost as much as there are files in the storage."""
+    with plans_of("json_each") as plans:
+        backfill.look_up(1, 1, ["2020/a.fits"])
+    (plan,) = plans
+    assert "(storage_id=? AND relpath=? AND filename=?)" in plan
