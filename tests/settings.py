@@ -6,6 +6,7 @@ or ``postgresql``; the suite is run once with each.
 
 import os
 import tempfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ if os.environ.get("TEST_DATABASE") == "postgresql":
     _url = servers.postgres_url()
     if _url is None:
         pytest.exit("no PostgreSQL server and none installed to start", returncode=3)
-    os.environ["DATABASE_URL"] = f"{_url.rpartition('/')[0]}/endpoint"
+    # By checkout, so that the tests of two of them do not destroy each other's database.
+    _checkout = zlib.crc32(os.fsencode(Path(__file__).resolve().parent))
+    os.environ["DATABASE_URL"] = f"{_url.rpartition('/')[0]}/endpoint_{_checkout:08x}"
 else:
     os.environ["DATABASE_URL"] = f"sqlite:///{_scratch}/endpoint.sqlite3"
 
