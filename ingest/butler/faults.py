@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import sqlite3
-from collections.abc import Iterator
 
 from sqlalchemy import exc as sa_exc
 
 from buffer.names import escape
+from ingest.plugins.troubles import chain, is_machine_trouble
 
 MESSAGE_LIMIT = 500
 """Characters of somebody else's error text that are kept."""
-
-TRANSIENT_ERRNOS = frozenset(
-    {
-        errno.EAGAIN,
-        errno.EBUSY,
-        errno.EDQUOT,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.EIO,
-        errno.EMFILE,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.ENFILE,
-        errno.ENODEV,
-        errno.ENOLCK,
-        errno.ENOMEM,
-        errno.ENOSPC,
-        errno.ENOTCONN,
-        errno.EREMOTEIO,
-        errno.EROFS,
-        errno.ESTALE,
-        errno.ETIMEDOUT,
-    }
-)
-"""Conditions of the machine, its disks and its network, not of the file."""
 
 _DATABASE_TROUBLE = (
     sa_exc.OperationalError,
@@ -71,21 +45,7 @@ def is_transient(error: BaseException) -> bool:
     """
     if is_database_trouble(error):
         return True
-    return any(
-        isinstance(link, ConnectionError | TimeoutError | MemoryError)
-        or (isinstance(link, OSError) and link.errno in TRANSIENT_ERRNOS)
-        for link in chain(error)
-    )
-
-
-def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those that led to it."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return any(is_machine_trouble(link) for link in chain(error))
 
 
 def describe(error: BaseException) -> str:

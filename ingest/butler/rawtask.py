@@ -19,8 +19,9 @@ from lsst.daf.butler.registry import ConflictingDefinitionError, DataIdError
 from lsst.resources import ResourcePath
 
 from ingest.plugins.base import Outcome
+from ingest.plugins.troubles import chain
 
-from .faults import chain, describe, is_database_trouble, is_transient
+from .faults import describe, is_database_trouble, is_transient
 from .presence import Presence, conflict_message
 from .rawfile import RawFile
 from .results import ALREADY

@@ -8,11 +8,9 @@ LSST is imported before the plugin is constructed.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import filecmp
 import glob
-import importlib
 import importlib.metadata
 import io
 import logging
@@ -27,6 +25,8 @@ from typing import Any, ClassVar
 from buffer.names import escape
 from ingest.host_protocol import describe
 from ingest.plugins.base import Outcome, Plugin, PluginConfigError
+from ingest.plugins.legacy_task import Warnings, import_task
+from ingest.plugins.troubles import chain, is_machine_trouble
 
 logger = logging.getLogger(__name__)
 
@@ -39,32 +39,6 @@ LOCK_NAME = ".endpoint-ingest.lock"
 CREATED_NAME = ".endpoint-registry-created"
 
 REGISTRY_NAME = "registry.sqlite3"
-
-#: Errors of the system that may be gone when the file is tried again.
-TRANSIENT_ERRNOS = frozenset(
-    {
-        errno.EAGAIN,
-        errno.EBUSY,
-        errno.EDQUOT,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.EIO,
-        errno.EINTR,
-        errno.EMFILE,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.ENFILE,
-        errno.ENODEV,
-        errno.ENOLCK,
-        errno.ENOMEM,
-        errno.ENOSPC,
-        errno.ENOTCONN,
-        errno.EREMOTEIO,
-        errno.EROFS,
-        errno.ESTALE,
-        errno.ETIMEDOUT,
-    }
-)
 
 #: What SQLite says of the machine and its disk; the rest of its errors are about the task.
 _SQLITE_TROUBLE = (
@@ -203,7 +177,7 @@ class Gen2Ingest(Plugin):
         # The task takes a name that it does not find for nothing to do, that is, for success.
         if problem := _why_not_there(path):
             return problem
-        with _Warnings() as warnings, contextlib.ExitStack() as held:
+        with Warnings() as warnings, contextlib.ExitStack() as held:
             try:
                 held.enter_context(self._locked())
             except OSError as error:
@@ -268,7 +242,7 @@ class Gen2Ingest(Plugin):
                     )
             yield
 
-    def _failed(self, path: str, error: Exception, warnings: _Warnings) -> Outcome:
+    def _failed(self, path: str, error: Exception, warnings: Warnings) -> Outcome:
         """Return the outcome of a file at which the task raised."""
         if warnings.already_ingested:
             target = self._destination(path)
@@ -301,35 +275,6 @@ class Gen2Ingest(Plugin):
             return False
 
 
-def import_task(dotted: str) -> Any:
-    """Return the task class of that dotted path.
-
-    Raises
-    ------
-    PluginConfigError
-        If it cannot be imported or lacks the legacy interface.
-    """
-    key = "plugin.config.ingest.task"
-    module_name, _, name = dotted.rpartition(".")
-    try:
-        task = getattr(importlib.import_module(module_name), name)
-    except Exception as error:
-        missing = getattr(error, "name", None) if isinstance(error, ImportError) else None
-        raise PluginConfigError(
-            f"{key}: {dotted} cannot be imported ({describe(error)}). The Gen2 middleware was "
-            f"removed from the LSST pipelines after v24; install the LSST pipelines v24 or "
-            f"earlier for the Python that runs this program (missing package: "
-            f"{missing or module_name or dotted}), use Gen3Ingest, or name a task with "
-            f"prepareTask and ingestFiles"
-        ) from error
-    if not callable(getattr(task, "prepareTask", None)):
-        raise PluginConfigError(
-            f"{key}: {dotted} has no prepareTask, expected a task with the interface of "
-            f"lsst.pipe.tasks.ingest.IngestTask (v24)"
-        )
-    return task
-
-
 def _why_not_there(path: str) -> Outcome | None:
     try:
         mode = os.stat(path).st_mode
@@ -345,48 +290,11 @@ def _why_not_there(path: str) -> Outcome | None:
 
 
 def _is_transient(error: BaseException) -> bool:
-    link: BaseException | None = error
-    for _ in range(10):
-        if link is None:
-            return False
-        if isinstance(link, ConnectionError | TimeoutError | MemoryError):
-            return True
-        if isinstance(link, OSError) and link.errno in TRANSIENT_ERRNOS:
-            return True
-        if isinstance(link, sqlite3.OperationalError):
-            if any(words in str(link) for words in _SQLITE_TROUBLE):
-                return True
-        elif type(link).__name__ in ("OperationalError", "InterfaceError"):
-            # Of any other database's driver: it is out of reach or out of order.
-            return True
-        link = link.__cause__ or link.__context__
-    return False
+    return any(is_machine_trouble(link) or _is_database_trouble(link) for link in chain(error))
 
 
-class _Warnings(logging.Handler):
-    """Collects what is logged as a warning while one file is ingested."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
-
-    def __enter__(self) -> _Warnings:
-        logging.getLogger().addHandler(self)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        logging.getLogger().removeHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.name != __name__ and len(self.texts) < 20:
-            with contextlib.suppress(Exception):
-                self.texts.append(record.getMessage())
-
-    @property
-    def already_ingested(self) -> bool:
-        """Whether the task found the file's data ID in the registry."""
-        return any("already ingested" in text for text in self.texts)
-
-    def as_reason(self) -> str:
-        """Return the warnings to be put behind a failure's message."""
-        return "; the task warned: " + "; ".join(self.texts) if self.texts else ""
+def _is_database_trouble(error: BaseException) -> bool:
+    if isinstance(error, sqlite3.OperationalError):
+        return any(words in str(error) for words in _SQLITE_TROUBLE)
+    # Of any other database's driver: it is out of reach or out of order.
+    return type(error).__name__ in ("OperationalError", "InterfaceError")

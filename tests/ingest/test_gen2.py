@@ -20,7 +20,8 @@ import pytest
 from ingest.attempt import VerdictKind, attempt
 from ingest.plugin_host import PluginHost
 from ingest.plugins.base import Outcome, PluginConfigError
-from ingest.plugins.gen2 import CREATED_NAME, LOCK_NAME, Gen2Ingest, import_task
+from ingest.plugins.gen2 import CREATED_NAME, LOCK_NAME, Gen2Ingest
+from ingest.plugins.legacy_task import import_task
 
 log = logging.getLogger("lsst.ingest")
 
