@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from buffer import database, logsetup, outages
+from buffer import database, database_ready, logsetup, outages
 from buffer.config import Model, load, place
 from buffer.problems import ConfigError
 
@@ -21,7 +21,7 @@ def configuration_errors() -> Iterator[None]:
     """Turn a `ConfigError` into the end of the command, with exit status 2 and no traceback."""
     try:
         yield
-    except database.NotNow as error:
+    except database_ready.NotNow as error:
         # Not the configuration's fault: whoever started the command is to start it again.
         raise CommandError(str(error)) from None
     except ConfigError as error:
@@ -92,8 +92,8 @@ class ComponentCommand(BaseCommand, Generic[Model]):
             if self.sets_up_logging:
                 logsetup.setup(config.logging)
             database.use(config.database)
-            database.require_migrated()
-        except database.NotNow:
+            database_ready.require_migrated()
+        except database_ready.NotNow:
             raise
         except ConfigError as error:
             raise ConfigError(place(config, error.problems)) from None

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.db import connections
+from pytest_django import DjangoDbBlocker
 
-from buffer import storages
+from buffer import database, storages
 from buffer.discovery import Arrival
 from buffer.finder import Cycle, Finder
 from buffer.finder_config import Finder as FinderSection
@@ -129,3 +132,24 @@ def refuse_links(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         monkeypatch.setattr("os.link", link)
 
     return refuse
+
+
+@pytest.fixture
+def own_default(
+    monkeypatch: pytest.MonkeyPatch, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """Let a test change the default connection, and put it back."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setattr(database, "_given_by_us", None)
+    kept = connections.settings["default"]
+    wrapper = connections["default"]
+    copy = dict(kept)
+    with django_db_blocker.unblock():
+        yield
+        database._log_statements(False)
+        connections["default"].close()
+        connections["default"] = wrapper
+        kept.clear()
+        kept.update(copy)
+        connections.settings["default"] = settings.DATABASES["default"] = kept
+        os.environ.pop("DATABASE_URL", None)

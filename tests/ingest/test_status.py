@@ -174,12 +174,12 @@ def test_the_cost_does_not_grow(
 
 
 def test_a_database_that_is_not_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
-    from buffer import database
+    from buffer import database_ready
 
     def refuse() -> None:
-        raise database.DatabaseError("run `manage.py migrate`")
+        raise database_ready.DatabaseError("run `manage.py migrate`")
 
-    monkeypatch.setattr(database, "require_migrated", refuse)
+    monkeypatch.setattr(database_ready, "require_migrated", refuse)
     for command in ("status", "explain", "rerun"):
         with pytest.raises(CommandError, match="run `manage") as caught:
             call_command(command, *(["x"] if command == "explain" else []))

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
-from buffer import audit_config, database
+from buffer import audit_config, database, database_ready
 from buffer.audit import Audit, Options, Report
 from buffer.audit_pace import Subset
 from buffer.commands import ComponentCommand, configuration_errors
@@ -73,7 +73,7 @@ class Command(ComponentCommand[ComponentFile]):
         with configuration_errors():
             loaded = None if config is None else self.prepare(config)
             if loaded is None:
-                database.require_migrated()
+                database_ready.require_migrated()
             self.run_component(loaded, **options)
 
     def load(self, path: str) -> ComponentFile:

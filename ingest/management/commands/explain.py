@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
-from buffer import database
+from buffer import database_ready
 from buffer.commands import EXIT_CONFIGURATION, configuration_errors
 from ingest.explain import Explanation, FileFacts, explain
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         if not path.strip("/") or "\0" in path:
             raise CommandError("PATH: expected the path of a file", returncode=EXIT_CONFIGURATION)
         with configuration_errors():
-            database.require_migrated()
+            database_ready.require_migrated()
         found = explain(path)
         if json:
             self.stdout.write(jsonlib.dumps(asdict(found), cls=DjangoJSONEncoder, indent=2))

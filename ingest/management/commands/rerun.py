@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_date, parse_datetime
 
-from buffer import database
+from buffer import database_ready
 from buffer.commands import EXIT_CONFIGURATION, configuration_errors
 from buffer.models import File
 from buffer.names import escape
@@ -57,7 +57,7 @@ class Command(BaseCommand):
     def handle(self, *, dry_run: bool, json: bool, **options: Any) -> None:
         """Ask, and say how many; exits with status 2 on bad usage, before anything is written."""
         with configuration_errors():
-            database.require_migrated()
+            database_ready.require_migrated()
         selection = _selection(options)
         # A file that is named by its id may be one that the ingester has not opened yet.
         by_id_only = selection.file_ids is not None and selection == Selection(

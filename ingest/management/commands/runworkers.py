@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from buffer import database, logsetup
+from buffer import database_ready, logsetup
 from buffer.commands import configuration_errors, database_errors
 from buffer.config import Logging
 from ingest.external_workers import run_workers
@@ -28,7 +28,7 @@ class Command(BaseCommand):
     def handle(self, *, workers: int, **_: Any) -> None:
         with configuration_errors():
             logsetup.setup(Logging())
-            database.require_migrated()
+            database_ready.require_migrated()
             with database_errors():
                 run_workers(workers)
         self.stdout.write("workers stopped")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from buffer import database
+from buffer import database_ready
 from buffer.commands import configuration_errors
 from ingest.overview import IngesterState, Overview, overview
 from ingest.statuses import NEEDS_A_PERSON, Status
@@ -32,7 +32,7 @@ class Command(BaseCommand):
     def handle(self, *, json: bool, **options: Any) -> None:
         """Print it; exits with status 2 if the database cannot be used."""
         with configuration_errors():
-            database.require_migrated()
+            database_ready.require_migrated()
         state = overview()
         if json:
             self.stdout.write(jsonlib.dumps(state.as_json(), cls=DjangoJSONEncoder, indent=2))
