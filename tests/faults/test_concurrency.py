@@ -148,7 +148,7 @@ def test_each_file_is_claimed_once_and_nobody_sees_a_lock(
     for number in range(files):
         product.land(f"night/{number:05d}.fits", b"%d" % number)
     for number in range(files // 10):
-        path = product.storage / f"before/{number:05d}.fits"
+        path = product.storage / f"before/older-{number:05d}.fits"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"%d" % number)
     product.start("runfinder", product.finder_yaml())
