@@ -199,6 +199,7 @@ class Refusal(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["-last_seen"], name="buffer_refusal_recent"),
         ]
+        permissions: ClassVar = [("resolve_conflict", "Can decide what becomes of a conflict")]
 
     def __str__(self) -> str:
         return f"{self.reason} {self.path}"
@@ -312,6 +313,7 @@ class Component(models.Model):
                 condition=Q(stopped_on__isnull=True),
             ),
         ]
+        permissions: ClassVar = [("pause", "Can pause and resume finders and ingesters")]
 
     def __str__(self) -> str:
         return f"{self.kind} {escape(self.subject)} on {self.host} ({self.pid})"

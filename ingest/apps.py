@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate, pre_migrate
 
 
@@ -11,7 +11,9 @@ class IngestConfig(AppConfig):
     verbose_name = "Ingestion"
 
     def ready(self) -> None:
-        from ingest import sqlviews
+        from ingest import groups, sqlviews
 
         pre_migrate.connect(sqlviews.before_migrate, sender=self)
         post_migrate.connect(sqlviews.after_migrate, sender=self)
+        # Of the first application, before Django makes the permissions of any.
+        post_migrate.connect(groups.after_migrate, sender=apps.get_app_config("buffer"))
