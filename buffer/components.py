@@ -88,9 +88,14 @@ class Heartbeat:
         *,
         message: str | None = None,
         counters: dict[str, int] | None = None,
+        measures: dict[str, Any] | None = None,
+        canary_s: float | None = None,
         now: bool = False,
     ) -> None:
         """Say that this run lives; optionally what it waits for and what it has done so far.
+
+        A worker writes `measures`, and its command `canary_s`: for how long idle workers have left
+        wake-ups waiting, in s.
 
         Writes every few seconds, or at once when the message changes or `now` is set. A database
         that does not answer is no reason to stop.
@@ -103,6 +108,10 @@ class Heartbeat:
             fields["message"] = message
         if counters is not None:
             fields["counters"] = counters
+        if measures is not None:
+            fields["measures"] = measures
+        if canary_s is not None:
+            fields["canary_s"] = canary_s
         if self._write(fields):
             self._message = self._message if message is None else message
             self._next = time.monotonic() + BEAT_EVERY_S
@@ -141,6 +150,13 @@ def live(kind: ComponentKind, **filters: Any) -> QuerySet[Component]:
         seen_on__range=(now - _SILENT_AFTER, now + _SILENT_AFTER),
         **filters,
     )
+
+
+def latest(kind: ComponentKind) -> list[Component]:
+    """Give the last run of a kind for each host and subject that is known (a week back)."""
+    # Rows are few: old ones are forgotten.
+    rows = Component.objects.filter(kind=kind).order_by("id")
+    return list({(row.host, row.subject): row for row in rows}.values())
 
 
 def is_live(row: Component, now: datetime) -> bool:

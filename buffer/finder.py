@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import signal
 import socket
 import time
@@ -15,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError
 
@@ -26,6 +27,7 @@ from buffer.duplicates import Duplicates
 from buffer.exclusion import ExcludeList
 from buffer.finder_config import Finder as FinderSection
 from buffer.finder_config import SearchMethod, StandardAction
+from buffer.histograms import TAKE_IN_S, Histogram
 from buffer.io_errors import CannotStore
 from buffer.ledger import Ledger
 from buffer.log_search import LogSearch
@@ -107,6 +109,8 @@ class Finder:
         self._waiting = self._done = 0
         #: What was done since the start, by kind.
         self.counters: Counter[str] = Counter()
+        self._take_ins = Histogram(TAKE_IN_S)
+        self._stored_at: float | None = None
 
     def cycle(self, *, until: float, stop: Callable[[], bool]) -> Cycle:
         """Look through the source and take in what can be, for a bounded time.
@@ -148,6 +152,17 @@ class Finder:
         self._walk = None
         return Cycle(0, self._waiting, complete=False, blocked=blocked)
 
+    def measures(self) -> dict[str, Any]:
+        """Give what monitoring wants to know of this finder, as JSON's types."""
+        return {
+            "take_in": self._take_ins.plain(),
+            "stored_at": self._stored_at,
+            "free_bytes": {
+                "buffer": _free_bytes(self._config.source),
+                "storage": _free_bytes(self._config.storage),
+            },
+        }
+
     def _cycle(self, source: Tree, target: Tree, until: float, stop: Callable[[], bool]) -> Cycle:
         config = self._config
         passage = Passage(
@@ -171,6 +186,9 @@ class Finder:
             complete = self._take_in_all(take_in, target, until, stop)
         finally:
             self.counters.update(ledger.counters)
+            self._take_ins.add(ledger.take_ins.counts, ledger.take_ins.sum_s)
+            if ledger.counters["stored"]:
+                self._stored_at = time.time()
             take_in.flush()
         cycle = Cycle(self._done, self._waiting, complete)
         self.counters["waiting"] = cycle.waiting
@@ -275,3 +293,12 @@ class Finder:
 
     def _open_source(self) -> Tree:
         return Tree(Path(self._config.source))
+
+
+def _free_bytes(path: Path) -> int | None:
+    """Tell how many bytes this user may still write; None if that cannot be told."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize

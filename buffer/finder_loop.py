@@ -87,7 +87,7 @@ def _loop(heartbeat: Heartbeat, queue: str, *, once: bool) -> None:
         away = False
         while not stop.requested:
             workers.check()
-            heartbeat.beat()
+            heartbeat.beat(canary_s=workers.canary_age_s())
             try:
                 # One beyond the running session, so that the next follows at once.
                 if workers.queued() == 0:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 from buffer.discovery import Arrival
+from buffer.histograms import TAKE_IN_S, Histogram
 from buffer.io_errors import CannotStore, SyncError, has_no_room, why, why_blocked
 from buffer.models import RefusalReason
 from buffer.passage import Passage
@@ -29,6 +31,9 @@ class Ledger:
         self._passage, self._settling, self.refusals = passage, settling, refusals
         #: What was done, by kind.
         self.counters: Counter[str] = Counter()
+        #: How long it took from the beginning of a batch until each of its files was stored.
+        self.take_ins = Histogram(TAKE_IN_S)
+        self._began = time.monotonic()
         #: Paths of the present batch whose fate is recorded.
         self.accounted: set[str] = set()
         #: Why the present batch could not go on.
@@ -37,9 +42,12 @@ class Ledger:
     def begin(self) -> None:
         """Begin a batch."""
         self.accounted, self.blocked = set(), None
+        self._began = time.monotonic()
 
     def done(self, arrival: Arrival, kind: str, how: str = "taken in") -> None:
         """Note that an arrival is dealt with for good."""
+        if kind == "stored":
+            self.take_ins.observe(time.monotonic() - self._began)
         self._account(arrival, kind)
         self.refusals.resolve(arrival.path, how)
 

@@ -298,6 +298,14 @@ class Component(models.Model):
     stopped_on = models.DateTimeField(null=True)
     message = models.TextField(blank=True, help_text="What it waits for, if anything.")
     counters = models.JSONField(default=dict)
+    measures = models.JSONField(
+        default=dict, editable=False, help_text="What its worker measured, for monitoring."
+    )
+    canary_s = models.FloatField(
+        null=True,
+        editable=False,
+        help_text="For how long its idle workers have left wake-ups waiting; seconds.",
+    )
     run = models.ForeignKey(
         "self",
         null=True,

@@ -63,12 +63,17 @@ def _run(finder: Finder, config: FinderSection, heartbeat: Heartbeat, *, once: b
         cycle = finder.cycle(until=until, stop=stopping)
         _log_change(heartbeat.id, cycle.blocked)
         counters = dict(finder.counters)
-        heartbeat.beat(message=cycle.blocked, counters=counters, now=once or stopping())
+        heartbeat.beat(
+            message=cycle.blocked,
+            counters=counters,
+            measures=finder.measures(),
+            now=once or stopping(),
+        )
         if cycle.blocked:
             _rest(max(config.pause, _BLOCKED_S))
         elif cycle.complete and not cycle.done:
             _rest(max(config.pause, _SHORTEST_S))
-    heartbeat.beat(counters=dict(finder.counters), now=True)
+    heartbeat.beat(counters=dict(finder.counters), measures=finder.measures(), now=True)
 
 
 def _is_over(run_id: int) -> bool:

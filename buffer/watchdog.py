@@ -59,6 +59,12 @@ class Watchdog:
             return Finding(f"their sentinel was silent for {self.canary_s:g} s")
         return self._silent() or self._canary(now)
 
+    def canary_age_s(self) -> float:
+        """Tell for how long idle workers have left wake-ups waiting; seconds."""
+        idle = any(slot.pid and not slot.busy_since for slot in self.board.workers)
+        sent_at = self.wakeups.sent_at
+        return time.monotonic() - sent_at if idle and sent_at else 0.0
+
     def listen(self) -> Finding | None:
         """Look for those that are silent; needs no database, and does not judge the sentinel."""
         self._note_time()

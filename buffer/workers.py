@@ -251,6 +251,10 @@ class Workers:
         """Count our workers that wait for a task."""
         return sum(slot.pid != 0 and not slot.busy_since for slot in self._board.workers)
 
+    def canary_age_s(self) -> float:
+        """Tell for how long idle workers have left wake-ups waiting; seconds."""
+        return self._watchdog.canary_age_s()
+
     def pids(self) -> dict[str, list[int]]:
         """List all our processes.
 

@@ -91,6 +91,9 @@ X_FRAME_OPTIONS = "DENY"
 # Dotted paths of third-party plugins that ingester.plugin.name may name.
 INGEST_PLUGINS = env.list("INGEST_PLUGINS", default=[])
 
+# Whoever sends it may read /metrics; without it only this host may.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+
 # django-q2 carries wake-ups only, so nothing of it is worth keeping: results are not saved and a
 # failed wake-up is not repeated (the loops send the next one). Numbers of workers, timeouts and
 # queue names are set by buffer.workers for each command.

@@ -1,4 +1,4 @@
-"""The admin is the whole web site."""
+"""The admin, and what monitoring asks for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
+from ingest import monitoring
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
+    path("healthz", monitoring.healthz),
+    path("readyz", monitoring.readyz),
+    path("metrics", monitoring.metrics),
 ]

@@ -36,7 +36,7 @@ _STEP_S = 5.0
 
 _TABLE = "ingest_ingestion"
 #: The condition of the index on what waits, word for word, since SQLite compares the words.
-_IN_WAITING_INDEX = "status IN ({})".format(", ".join(f"'{s}'" for s in sorted(CLAIMABLE)))
+IN_WAITING_INDEX = "status IN ({})".format(", ".join(f"'{s}'" for s in sorted(CLAIMABLE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Lane:
         sql = f"ingester_id = %s AND status = '{self.status}' AND claim IS NULL"
         if self.due:
             return f"{sql} AND next_attempt_on <= {dialect.now()}", []
-        sql += f" AND {_IN_WAITING_INDEX}"
+        sql += f" AND {IN_WAITING_INDEX}"
         if self.before_event is None:
             return sql, []
         return f"{sql} AND last_event_id <= %s", [self.before_event]

@@ -42,5 +42,5 @@ def run_workers(count: int) -> None:
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + LOOK_EVERY_S
                 workers.notice_others()
-            heartbeat.beat()
+            heartbeat.beat(canary_s=workers.canary_age_s())
             stop.wait(0.5)

@@ -20,7 +20,7 @@ from buffer.problems import ConfigError
 from buffer.signals import StopSignals
 from buffer.wakeups import QueueUnavailable, WakeUps
 from buffer.workers import Workers, WorkerTimeouts
-from ingest import claims, pauses, plugins, probing, targets
+from ingest import claims, pauses, plugins, probing, tallies, targets
 from ingest.config import IngesterFile, IngesterSection
 from ingest.models import FileEvent, Ingester
 from ingest.opening import Opener
@@ -126,6 +126,7 @@ def _with_own_workers(
 
         def wake() -> None:
             workers.check()
+            loop.canary_s = workers.canary_age_s()
             if loop.waiting():
                 for _ in range(workers.idle() - workers.queued()):
                     workers.send(_SESSION, loop.run_id)
@@ -163,6 +164,9 @@ class _Loop:
         self._sweeper = claims.Sweeper(ingester.pk, worker_name())
         self._next_sweep = self._next_look = 0.0
         self._waits = False
+        self._rescued = 0
+        #: For how long idle workers of our own have left wake-ups waiting; seconds.
+        self.canary_s: float | None = None
         self._pause: Pause | None = None
 
     def waiting(self) -> bool:
@@ -199,12 +203,18 @@ class _Loop:
 
     def _cycle(self) -> int:
         """Beat, open what has arrived, sweep now and then; tell how many were opened."""
-        self._heartbeat.beat(message=str(self._pause or ""))
+        self._heartbeat.beat(
+            message=str(self._pause or ""),
+            counters={"lease_rescues": self._rescued},
+            canary_s=self.canary_s,
+        )
         now = time.monotonic()
         opened = self._opener.step() if self._opener.has_new() else 0
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_EVERY_S
             swept = self._sweeper.sweep()
+            self._rescued += len(swept.unknown) + swept.dropped
+            tallies.count(self._ingester.pk)
             if swept.unknown:
                 logger.warning(
                     "ingester %s: a worker was lost; outcome unknown of files %s",

@@ -64,6 +64,25 @@ class Breaker(models.Model):
         return f"{self.ingester_id}: {'works' if self.opened_on is None else 'paused'}"
 
 
+class Tally(models.Model):
+    """How many events an ingester has had, so that nobody has to count its history.
+
+    Written by `ingest.tallies` only.
+    """
+
+    ingester = models.OneToOneField(Ingester, primary_key=True, on_delete=models.CASCADE)
+    events = models.JSONField(default=dict, help_text="Number of events by status.")
+    attempts = models.JSONField(default=dict, help_text="Their durations in buckets.")
+    # Events up to the first id are counted; the second was the newest at that time, by the
+    # database's clock.
+    counted_to = models.BigIntegerField(default=0)
+    seen_to = models.BigIntegerField(default=0)
+    seen_on = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.ingester_id}: events up to {self.counted_to}"
+
+
 class Ingestion(models.Model):
     """The current state of one file at one ingester.
 

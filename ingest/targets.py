@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from buffer.models import Component, Storage
 from buffer.problems import ConfigError
-from ingest import plugins, sqlviews
+from ingest import plugins, sqlviews, tallies
 from ingest.claims import Lane
 from ingest.config import IngesterFile, IngesterSection
 from ingest.models import FileEvent, Ingester
@@ -56,6 +56,7 @@ def register(config: IngesterFile, storage: Storage) -> Ingester:
     ingester.settings = _plain(config.ingester)
     ingester.started_on = ingester.seen_on = now
     ingester.save(update_fields=["plugin", "settings", "started_on", "seen_on"])
+    tallies.begin(ingester.pk)
     sqlviews.ensure(ingester)
     return ingester
 

@@ -615,6 +615,23 @@ def test_idle_cycles_ask_little(ground: Ground) -> None:
     assert len(queries) == 0
 
 
+def test_what_monitoring_wants_to_know(ground: Ground) -> None:
+    finder = ground.finder()
+    cycle(finder)
+    assert finder.measures()["stored_at"] is None
+    for n in range(3):
+        ground.put(f"{n}", b"%d" % n)
+    began = time.time()
+    cycle(finder)
+    found = finder.measures()
+    assert sum(found["take_in"]["counts"]) == 3
+    assert 0 < found["take_in"]["sum_s"] < 3 * (time.time() - began)
+    assert began <= found["stored_at"] <= time.time()
+    assert found["free_bytes"]["buffer"] > 0 and found["free_bytes"]["storage"] > 0
+    shutil.rmtree(ground.source)
+    assert finder.measures()["free_bytes"]["buffer"] is None
+
+
 def test_bounded_cycles_go_on_where_they_stopped(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:

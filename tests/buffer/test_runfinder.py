@@ -101,6 +101,9 @@ def test_once(command: Command) -> None:
     assert Refusal.objects.get().path == "link"
     run = Component.objects.get()
     assert run.stopped_on is not None and run.subject == str(command.source)
+    assert sum(run.measures["take_in"]["counts"]) == 50
+    assert abs(run.measures["stored_at"] - time.time()) < 60
+    assert run.canary_s is not None and run.canary_s < 5
     status, out, _ = command.run("--once")
     assert (status, out) == (
         0,

@@ -92,6 +92,16 @@ def test_a_wake_up_that_no_idle_worker_takes_is_a_canary(dog: Watchdog) -> None:
 
 
 @pytest.mark.django_db
+def test_the_age_of_the_canary(dog: Watchdog, board: Board) -> None:
+    assert dog.canary_age_s() == 0
+    dog.wakeups.send("any.function")
+    time.sleep(0.06)
+    assert 0.06 <= dog.canary_age_s() < 5
+    board.slots[IDLE].busy_since = time.monotonic()
+    assert dog.canary_age_s() == 0
+
+
+@pytest.mark.django_db
 def test_no_canary_while_work_goes_on(dog: Watchdog, board: Board) -> None:
     dog.wakeups.send("any.function")
     time.sleep(0.06)
