@@ -14,11 +14,13 @@ from django.utils.safestring import SafeString
 
 from buffer import shown
 from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, Since, badge, preformatted
+from buffer.admin_pauses import PausableAdmin
 from buffer.admin_search import files_matching
 from buffer.admin_suspicions import Suspect, badges, marks, stories
 from buffer.components import is_live
 from buffer.models import Component, File, Refusal, Storage
 from buffer.names import escape
+from buffer.operator_pauses import Pausable
 
 admin.site.site_title = "Endpoint buffer manager"
 admin.site.site_header = "Endpoint buffer manager"
@@ -248,13 +250,14 @@ class Live(admin.SimpleListFilter):
 
 
 @admin.register(Component)
-class ComponentAdmin(BigTableAdmin):
+class ComponentAdmin(PausableAdmin, BigTableAdmin):
     """Runs of the commands, and sessions of their workers."""
 
     list_display = ("id", "kind", "shown_subject", "host", "pid", "state", "started_on", "seen_on",
                     "shown_message")  # fmt: skip
     list_display_links = ("id", "kind")
     list_filter = (Live, "kind", "host")
+    actions = ("pause_selected", "resume_selected")
     search_fields = ("subject", "host", "=pid", "=id")
     fields = (
         "id",
@@ -279,6 +282,10 @@ class ComponentAdmin(BigTableAdmin):
         """Read the clock that heartbeats go by along with the rows."""
         rows: QuerySet[Component] = super().get_queryset(request)
         return rows.annotate(read_on=Now())
+
+    def pausable(self, row: Component) -> Pausable | None:
+        """Give the finder or ingester that it is a run of."""
+        return Pausable.of(row)
 
     @admin.display(description="works for")
     def shown_subject(self, row: Component) -> str:

@@ -325,3 +325,44 @@ class Component(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {escape(self.subject)} on {self.host} ({self.pid})"
+
+
+class OperatorPauseQuerySet(models.QuerySet["OperatorPause"]):
+    """Named queries on pauses by a person."""
+
+    def standing(self) -> OperatorPauseQuerySet:
+        """Pauses that nobody has ended."""
+        return self.filter(resumed_on__isnull=True)
+
+
+class OperatorPause(models.Model):
+    """A person has told a finder or an ingester to do nothing, until somebody resumes it.
+
+    Written by `buffer.operator_pauses` only.
+    """
+
+    kind = models.CharField(max_length=16, choices=ComponentKind.choices)
+    subject = models.TextField(help_text="The finder's source directory, or the ingester's name.")
+    host = models.CharField(
+        max_length=255, blank=True, help_text="The finder's; an ingester is paused on all hosts."
+    )
+    paused_on = models.DateTimeField()
+    paused_by = models.CharField(max_length=150)
+    note = models.TextField(blank=True)
+    resumed_on = models.DateTimeField(null=True)
+    resumed_by = models.CharField(max_length=150, blank=True)
+    resume_note = models.TextField(blank=True)
+
+    objects = OperatorPauseQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["kind", "subject", "host"],
+                condition=Q(resumed_on__isnull=True),
+                name="buffer_operatorpause_standing",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {escape(self.subject)}"

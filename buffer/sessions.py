@@ -8,12 +8,13 @@ from typing import Final
 
 from django.db import close_old_connections
 
-from buffer import outages
+from buffer import operator_pauses, outages
 from buffer.board import beating, stopping
 from buffer.components import Heartbeat
 from buffer.finder import Finder
 from buffer.finder_config import Finder as FinderSection
 from buffer.models import Component, Storage
+from buffer.operator_pauses import Pausable
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ _BLOCKED_S: Final = 1.0
 # By run: what a finder remembers of settling files lives in its worker.
 _finders: dict[int, tuple[Finder, FinderSection, bool]] = {}
 _blocked: dict[int, str] = {}
+_paused: dict[int, str] = {}
 
 
 def finder_session(run_id: int) -> None:
@@ -59,8 +61,15 @@ def finder_session(run_id: int) -> None:
 
 def _run(finder: Finder, config: FinderSection, heartbeat: Heartbeat, *, once: bool) -> None:
     until = time.monotonic() + SESSION_S
+    paused = operator_pauses.Watch(_pausable(heartbeat.id))
     while not stopping() and time.monotonic() < until:
-        cycle = finder.cycle(until=until, stop=stopping)
+        if pause := paused.look():
+            _log_pause(heartbeat.id, pause)
+            heartbeat.beat(message=pause, measures=finder.measures())
+            _rest(operator_pauses.LOOK_EVERY_S)
+            continue
+        _log_pause(heartbeat.id, "")
+        cycle = finder.cycle(until=until, stop=lambda: stopping() or bool(paused.look()))
         _log_change(heartbeat.id, cycle.blocked)
         counters = dict(finder.counters)
         heartbeat.beat(
@@ -85,6 +94,23 @@ def _is_over(run_id: int) -> bool:
         kind=row.kind, subject=row.subject, host=row.host, pk__gt=run_id
     )
     return newer.exists()
+
+
+def _pausable(run_id: int) -> Pausable:
+    row = Component.objects.only("kind", "subject", "host").get(pk=run_id)
+    found = Pausable.of(row)
+    assert found is not None
+    return found
+
+
+def _log_pause(run_id: int, pause: str) -> None:
+    """Log that a person paused the finder, and that it goes on, once each."""
+    before = _paused.get(run_id, "")
+    if pause and not before:
+        logger.info("the finder is %s", pause)
+    elif before and not pause:
+        logger.info("the finder goes on")
+    _paused[run_id] = pause
 
 
 def _log_change(run_id: int, blocked: str) -> None:

@@ -15,12 +15,14 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django_q.models import Failure, OrmQ, Schedule, Success
 
-from buffer import shown
+from buffer import operator_pauses, shown
 from buffer.admin import FileAdmin, as_text
-from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, Since, badge, preformatted
+from buffer.admin_base import BigTableAdmin, Since, badge, preformatted
+from buffer.admin_pauses import PausableAdmin
 from buffer.admin_search import matching_ids
-from buffer.models import File
+from buffer.models import ComponentKind, File
 from buffer.names import escape
+from buffer.operator_pauses import Pausable
 from ingest import pauses, probing
 from ingest.admin_rerun import EventRerunAdmin, FileRerunAdmin, IngestionRerunAdmin
 from ingest.models import FileEvent, Ingester, Ingestion
@@ -45,13 +47,13 @@ def timeline(events: QuerySet[FileEvent], **filters: int) -> SafeString:
 
 
 @admin.register(Ingester)
-class IngesterAdmin(ReadOnlyAdmin):
+class IngesterAdmin(PausableAdmin):
     """Targets."""
 
     list_display = ("name", "plugin", "storage", "state", "started_on", "seen_on", "created_on")
     list_filter = ("storage",)
     list_select_related = ("storage", "breaker")
-    actions = ("probe_selected",)
+    actions = ("probe_selected", "pause_selected", "resume_selected")
     search_fields = ("name", "plugin")
     ordering = ("name",)
     fields = ("name", "plugin", "storage", "state", "created_on", "started_on", "seen_on",
@@ -62,9 +64,15 @@ class IngesterAdmin(ReadOnlyAdmin):
         """Tell whether this user may have a target probed: whoever may have files tried again."""
         return bool(request.user.has_perm("ingest.rerun"))
 
+    def pausable(self, row: Ingester) -> Pausable:
+        """Give it as what can be paused."""
+        return Pausable(ComponentKind.INGESTER, row.name)
+
     @admin.display(description="state")
     def state(self, row: Ingester) -> SafeString | str:
         """Whether it tries files, or pauses and why, and what happens next."""
+        if held_back := operator_pauses.look(self.pausable(row)):
+            return preformatted(held_back)
         pause = pauses.shown_pause(row)
         return "works" if pause is None else preformatted(f"{pause}; {pause.next}")
 

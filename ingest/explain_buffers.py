@@ -11,13 +11,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from buffer import dialect, shown
+from buffer import dialect, operator_pauses, shown
 from buffer.components import is_live
 from buffer.exclusion import ExcludeList
 from buffer.finder_config import Finder as FinderSection
 from buffer.finder_config import SearchMethod
 from buffer.models import Component, ComponentKind
 from buffer.names import escape, is_temporary, why_bad
+from buffer.operator_pauses import Pausable
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,9 @@ def _waits_for(finder: Finder, stat: os.stat_result, *, stored: bool | None) -> 
     section = finder.section
     if not finder.live:
         return "no finder is running for this buffer; start it with manage.py runfinder"
+    if (paused := Pausable.of(finder.component)) and (why := operator_pauses.look(paused)):
+        resume = f"manage.py resume --finder {escape(finder.component.subject)}"
+        return f"the finder is {why}; {resume} lets it go on"
     if finder.component.message:
         return f"the finder cannot take anything in now: {shown.message(finder.component.message)}"
     if section.search.method is SearchMethod.PARSE_RSYNC_LOGS:

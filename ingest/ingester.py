@@ -13,9 +13,10 @@ from django.db import DatabaseError, InterfaceError
 from django.db.models import Count
 from django.db.models.functions import Now
 
-from buffer import outages
+from buffer import operator_pauses, outages
 from buffer.components import Heartbeat, live, worker_name
 from buffer.models import ComponentKind, Storage
+from buffer.operator_pauses import Pausable
 from buffer.problems import ConfigError
 from buffer.signals import StopSignals
 from buffer.wakeups import QueueUnavailable, WakeUps
@@ -44,6 +45,10 @@ class TargetDown(Exception):
     """A run that was to end gave up, because the target does not answer."""
 
 
+class HeldBack(Exception):
+    """A run that was to end found that a person has paused the ingester."""
+
+
 def run_ingester(config: IngesterFile, *, once: bool, external_workers: bool) -> dict[str, int]:
     """Ingest files until asked to stop; with `once`, until nothing is left to do.
 
@@ -67,6 +72,8 @@ def run_ingester(config: IngesterFile, *, once: bool, external_workers: bool) ->
         The plugin, its target or the names cannot be used as configured. Nothing was changed.
     TargetDown
         With `once`: the target did not answer for minutes, and files still wait.
+    HeldBack
+        With `once`: a person has paused the ingester, and files wait.
     """
     section = config.ingester
     if not external_workers:
@@ -160,6 +167,7 @@ class _Loop:
         self.run_id = heartbeat.id
         self._ingester, self._run, self._heartbeat, self._once = ingester, run, heartbeat, once
         self._lanes = run.lanes()
+        self._pausable = Pausable(ComponentKind.INGESTER, ingester.name)
         self._opener = Opener(ingester, worker_name())
         self._sweeper = claims.Sweeper(ingester.pk, worker_name())
         self._next_sweep = self._next_look = 0.0
@@ -168,6 +176,7 @@ class _Loop:
         #: For how long idle workers of our own have left wake-ups waiting; seconds.
         self.canary_s: float | None = None
         self._pause: Pause | None = None
+        self._held_back = ""
 
     def waiting(self) -> bool:
         """Tell whether any file can be claimed now."""
@@ -204,7 +213,7 @@ class _Loop:
     def _cycle(self) -> int:
         """Beat, open what has arrived, sweep now and then; tell how many were opened."""
         self._heartbeat.beat(
-            message=str(self._pause or ""),
+            message=self._held_back or str(self._pause or ""),
             counters={"lease_rescues": self._rescued},
             canary_s=self.canary_s,
         )
@@ -213,7 +222,9 @@ class _Loop:
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_EVERY_S
             swept = self._sweeper.sweep()
-            self._rescued += len(swept.unknown) + swept.dropped
+            if rescued := len(swept.unknown) + swept.dropped:
+                self._rescued += rescued
+                self._heartbeat.beat(counters={"lease_rescues": self._rescued}, now=True)
             tallies.count(self._ingester.pk)
             if swept.unknown:
                 logger.warning(
@@ -226,11 +237,22 @@ class _Loop:
             Ingester.objects.filter(pk=self._ingester.pk).update(seen_on=Now())
         if opened or now >= self._next_look:
             self._pause = pauses.look(self._ingester.pk)
-            may_try = self._pause is None or probing.probe_is_due(self._ingester.pk)
+            self._hold_back(operator_pauses.look(self._pausable))
+            may_try = not self._held_back and (
+                self._pause is None or probing.probe_is_due(self._ingester.pk)
+            )
             self._waits = may_try and claims.anything_waits(self._ingester.pk, self._lanes)
             # While files wait, workers are busy and need no more than a look now and then.
             self._next_look = now + (_TICK_S if not self._waits else 4 * _TICK_S)
         return opened
+
+    def _hold_back(self, reason: str) -> None:
+        """Note whether a person has paused the ingester, and log it once."""
+        if reason and not self._held_back:
+            logger.info("ingester %s is %s", self._ingester.name, reason)
+        elif self._held_back and not reason:
+            logger.info("ingester %s goes on", self._ingester.name)
+        self._held_back = reason
 
     def _is_done(self) -> bool:
         """Tell whether a run that is to end has nothing left: waiting, held, or due later."""
@@ -238,6 +260,11 @@ class _Loop:
         if claims.anything_held(ingester):
             return False
         if claims.anything_waits(ingester, self._lanes):
+            if self._held_back:
+                raise HeldBack(
+                    f"ingester {self._ingester.name} is {self._held_back}. Files wait;"
+                    f" manage.py resume --ingester {self._ingester.name} lets it go on"
+                )
             pause = pauses.look(ingester)
             if pause is not None and pause.failed_probes >= MOST_PROBES:
                 raise TargetDown(

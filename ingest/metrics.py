@@ -21,10 +21,17 @@ from prometheus_client.registry import Collector
 
 from buffer import __version__, components, dialect
 from buffer.histograms import ATTEMPT_S, TAKE_IN_S, Histogram
-from buffer.models import Component, ComponentKind, File, Refusal, RefusalReason
+from buffer.models import (
+    Component,
+    ComponentKind,
+    File,
+    OperatorPause,
+    Refusal,
+    RefusalReason,
+)
 from buffer.names import escape
 from ingest import waiting
-from ingest.models import Ingester, Tally
+from ingest.models import Breaker, Ingester, Tally
 from ingest.statuses import Status
 
 _KINDS: Final = ("stored", "duplicates", "refused", "released", "unreleased", "recovered", "known")
@@ -50,6 +57,7 @@ class FromDatabase(Collector):
         yield from _refusals()
         yield from _components(runs)
         yield from _finders([row for row in runs if row.kind == ComponentKind.FINDER])
+        yield from _pauses(ingesters)
         yield from _ingesters([row for row in runs if row.kind == ComponentKind.INGESTER])
 
 
@@ -116,6 +124,25 @@ def _refusals() -> Iterator[Metric]:
     )
 
 
+def _pauses(ingesters: list[Ingester]) -> Iterator[Metric]:
+    by_person = GaugeMetricFamily(
+        "endpoint_paused_by_operator",
+        "1: a person has paused it.",
+        labels=["component", "subject", "host"],
+    )
+    for row in OperatorPause.objects.standing():
+        by_person.add_metric([row.kind, escape(row.subject), row.host], 1)
+    by_breaker = GaugeMetricFamily(
+        "endpoint_breaker_open",
+        "1: it pauses by itself, because its target does not answer.",
+        labels=["ingester"],
+    )
+    opened = set(Breaker.objects.filter(opened_on__isnull=False).values_list("pk", flat=True))
+    for ingester in ingesters:
+        by_breaker.add_metric([ingester.name], ingester.pk in opened)
+    yield from (by_person, by_breaker)
+
+
 def _components(runs: list[Component]) -> Iterator[Metric]:
     labels = ["component", "subject", "host"]
     up = GaugeMetricFamily(
@@ -166,13 +193,15 @@ def _finders(runs: list[Component]) -> Iterator[Metric]:
     blocked = GaugeMetricFamily(
         "endpoint_finder_blocked", "1: it can take nothing in, or failed.", labels=labels
     )
+    standing = OperatorPause.objects.standing().filter(kind=ComponentKind.FINDER)
+    paused = set(standing.values_list("host", "subject"))
     for row in runs:
         values = [escape(row.subject), row.host]
         for kind in _KINDS:
             arrivals.add_metric([*values, kind], row.counters.get(kind, 0))
         _add(take_ins, values, Histogram.load(row.measures.get("take_in", {}), TAKE_IN_S))
         unsettled.add_metric(values, row.counters.get("waiting", 0))
-        blocked.add_metric(values, bool(row.message))
+        blocked.add_metric(values, bool(row.message) and (row.host, row.subject) not in paused)
         if row.measures.get("stored_at"):
             stored.add_metric(values, row.measures["stored_at"])
         for area, number in row.measures.get("free_bytes", {}).items():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from buffer import operator_pauses
 from buffer.components import live
 from buffer.models import ComponentKind, File
+from buffer.operator_pauses import Pausable
 from ingest.models import Ingester, Ingestion
 from ingest.pauses import shown_pause
 from ingest.statuses import DEFAULT_WANTED, Status
@@ -81,6 +83,10 @@ def _held(row: Ingestion) -> str:
 
 
 def _pause(ingester: Ingester) -> str:
+    held_back = operator_pauses.look(Pausable(ComponentKind.INGESTER, ingester.name))
+    if held_back:
+        resume = f"manage.py resume --ingester {ingester.name}"
+        return f", but the ingester is {held_back}; {resume} lets it go on"
     pause = shown_pause(ingester)
     return "" if pause is None else f", but the ingester is {pause}; {pause.next}"
 

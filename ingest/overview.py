@@ -14,8 +14,9 @@ from django.db.models import Count, Exists, Min, OuterRef
 
 from buffer import dialect, shown
 from buffer.components import is_live
-from buffer.models import Component, ComponentKind, File, Refusal, Suspicion
+from buffer.models import Component, ComponentKind, File, OperatorPause, Refusal, Suspicion
 from buffer.names import escape
+from buffer.operator_pauses import sentence
 from ingest.models import Ingester, Ingestion
 from ingest.pauses import Pause, shown_pause
 from ingest.statuses import DEFAULT_WANTED, NEEDS_A_PERSON, Status
@@ -111,6 +112,19 @@ class SuspectState:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorPauseState:
+    """A finder or an ingester that a person has paused."""
+
+    kind: str
+    subject: str
+    host: str
+    since: datetime
+    by: str
+    note: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The state of everything.
 
@@ -124,6 +138,8 @@ class Overview:
         Files that are being taken in.
     suspects : `list`
         Stored files that audits found wrong, by the kind of finding.
+    operator_pauses : `list`
+        What persons have paused.
     """
 
     at: datetime
@@ -132,6 +148,7 @@ class Overview:
     refusals: list[RefusalState] = field(default_factory=list)
     intents: int = 0
     suspects: list[SuspectState] = field(default_factory=list)
+    operator_pauses: list[OperatorPauseState] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Give it as plain types; times stay `~datetime.datetime`."""
@@ -185,6 +202,18 @@ def overview() -> Overview:
             .values_list("kind")
             .annotate(count=Count("id"), oldest=Min("found_on"))
             .order_by("kind")
+        ],
+        operator_pauses=[
+            OperatorPauseState(
+                row.kind,
+                escape(row.subject),
+                row.host,
+                row.paused_on,
+                shown.message(row.paused_by),
+                shown.message(row.note),
+                sentence(row),
+            )
+            for row in OperatorPause.objects.standing().order_by("kind", "subject", "host")
         ],
     )
 

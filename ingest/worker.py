@@ -6,8 +6,10 @@ import uuid
 from collections.abc import Callable
 from functools import cached_property
 
+from buffer import operator_pauses
 from buffer.components import worker_name
-from buffer.models import Storage
+from buffer.models import ComponentKind, Storage
+from buffer.operator_pauses import Pausable
 from ingest import breaker, claims, pauses
 from ingest.batch import Batch
 from ingest.checks import checks, require_storage
@@ -37,7 +39,8 @@ class Worker:
     def __init__(self, run: Run, *, stopping: Callable[[], bool], beat: Callable[[], None]) -> None:
         self.run = run
         self._stopping, self._beat = stopping, beat
-        #: Whether files wait that may not be tried while the target does not answer.
+        #: Whether files wait that may not be tried: the target does not answer, or a person has
+        #: paused the ingester.
         self.paused = False
         self._name = worker_name()
         self._lanes = run.lanes()
@@ -71,6 +74,9 @@ class Worker:
         self.paused = False
         claims.drop_doubtful(ingester, self._doubtful)
         if not claims.anything_waits(ingester, self._lanes):
+            return 0
+        if operator_pauses.look(Pausable(ComponentKind.INGESTER, self.run.name)):
+            self.paused = True
             return 0
         self._require_storage()
         if pauses.look(ingester) is None:

@@ -18,7 +18,9 @@ from django.http import HttpRequest
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, reverse
 
-from buffer.models import Component, File, Refusal, Suspicion
+from buffer import operator_pauses
+from buffer.models import Component, ComponentKind, File, Refusal, Suspicion
+from buffer.operator_pauses import Pausable
 from ingest import transitions
 from ingest.groups import ADMINISTRATOR, OPERATOR, VIEWER
 from ingest.models import Ingester, Ingestion
@@ -32,6 +34,8 @@ EVERYBODY: Final = (NOBODY, VIEWER, OPERATOR, ADMINISTRATOR)
 ACTIONS: Final = {
     "rerun_selected": {OPERATOR, ADMINISTRATOR},
     "probe_selected": {OPERATOR, ADMINISTRATOR},
+    "pause_selected": {OPERATOR, ADMINISTRATOR},
+    "resume_selected": {OPERATOR, ADMINISTRATOR},
     "delete_selected": {ADMINISTRATOR},  # of users and groups; nothing else can be deleted
 }
 #: Pages that belong to no model, and their status for who is logged in.
@@ -68,6 +72,7 @@ def rows(ingester: Ingester, make_file: Callable[..., File]) -> dict[type[Model]
         storage=ingester.storage, source="/data/buffer", path="a.fits", key="k", reason="CONFLICT"
     )
     Suspicion.objects.create(file=file, kind="MISSING")
+    operator_pauses.pause(Pausable(ComponentKind.FINDER, "/other", "here"), user="ann")
     User.objects.create_user("somebody")
     found = {model: model._default_manager.first() for model in admin.site._registry}
     assert None not in found.values(), "the test needs a row of each model"

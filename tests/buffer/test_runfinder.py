@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,9 @@ import pytest
 import yaml
 from django.db import connection
 
-from buffer.models import Component, File, Refusal, Storage
+from buffer import operator_pauses
+from buffer.models import Component, ComponentKind, File, Refusal, Storage
+from buffer.operator_pauses import Pausable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -189,3 +192,30 @@ def test_unmigrated_database(command: Command, tmp_path: Path) -> None:
 
 def test_bad_usage(command: Command) -> None:
     assert command.run("--often")[0] == 2
+
+
+def test_a_person_pauses_it(command: Command) -> None:
+    command.fill(1)
+    command.start()
+    until(lambda: File.objects.stored().count() == 1)
+    what = Pausable.of(Component.objects.get())
+    assert what is not None
+    operator_pauses.pause(what, user="ann", note="new disk")
+    until(lambda: Component.objects.get().message.endswith("new disk"), 5)
+    command.fill(4)  # the first is a duplicate by now
+    time.sleep(1.0)
+    assert File.objects.count() == 1
+    assert len(list(command.source.rglob("*.fits"))) == 4
+    operator_pauses.resume(what, user="bob")
+    until(lambda: File.objects.stored().count() == 4, 5)
+    until(lambda: not Component.objects.get().message, 10)
+
+
+def test_a_run_that_is_to_end_says_that_it_is_paused(command: Command) -> None:
+    command.fill(1)
+    what = Pausable(ComponentKind.FINDER, str(command.source), socket.gethostname())
+    operator_pauses.pause(what, user="ann", note="new disk")
+    status, _, err = command.run("--once")
+    assert status == 1
+    assert "paused by ann since" in err and "new disk" in err
+    assert not File.objects.exists()

@@ -13,9 +13,10 @@ from django.db import OperationalError
 from django.utils import timezone
 from pytest_django import Settings
 
-from buffer import storages
-from buffer.models import File, Storage
+from buffer import operator_pauses, storages
+from buffer.models import ComponentKind, File, Storage
 from buffer.names import MARKER_NAME
+from buffer.operator_pauses import Pausable
 from ingest import breaker, claims, pauses, probing, transitions
 from ingest.checks import StorageUnavailable
 from ingest.config import IngesterSection
@@ -480,3 +481,17 @@ def test_failures_for_want_of_the_storage_are_given_back(
     marker.parent.with_name("elsewhere").rename(marker.parent)
     assert drain(worker) == 2
     assert {history(file)[-1] for file in files} == {"SUCCESS"}
+
+
+def test_a_person_pauses_the_ingester(
+    make_worker: MakeWorker, wait_for_me: Any, ingester: Ingester
+) -> None:
+    (file,) = wait_for_me(b"1")
+    worker = make_worker()
+    what = Pausable(ComponentKind.INGESTER, ingester.name)
+    operator_pauses.pause(what, user="ann", note="new disk")
+    assert (worker.step(), worker.paused) == (0, True)
+    assert history(file) == ["UNTRIED"]
+    operator_pauses.resume(what, user="ann")
+    assert (worker.step(), worker.paused) == (1, False)
+    assert history(file)[-1] == "SUCCESS"

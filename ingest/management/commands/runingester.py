@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from buffer.commands import ComponentCommand
 from ingest.config import IngesterFile, check_ingester
-from ingest.ingester import TargetDown, run_ingester
+from ingest.ingester import HeldBack, TargetDown, run_ingester
 
 
 class Command(ComponentCommand[IngesterFile]):
@@ -33,7 +33,7 @@ class Command(ComponentCommand[IngesterFile]):
         once = options["once"] or not config.ingester.daemon
         try:
             outcomes = run_ingester(config, once=once, external_workers=options["external_workers"])
-        except TargetDown as error:
+        except (HeldBack, TargetDown) as error:
             raise CommandError(str(error)) from None
         done = ", ".join(f"{number} {status}" for status, number in outcomes.items())
         self.stdout.write(f"ingester stopped: {done or 'nothing to do'}")

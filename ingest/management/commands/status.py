@@ -61,13 +61,14 @@ def _tables(state: Overview) -> list[Table]:
     for name in ("waiting", "held", "retrying", *(status.value for status in shown)):
         ingesters.add_column(name, justify="right")
     ingesters.add_column("oldest waiting")
+    held_back = {row.subject for row in state.operator_pauses if row.kind == "ingester"}
     for one in state.ingesters:
         numbers = [(one.waiting, ""), (one.held, ""), (one.retries, "")]
         numbers += [(one.counts.get(s, 0), "red" if s in NEEDS_A_PERSON else "") for s in shown]
         ingesters.add_row(
             Text(one.name),
             Text(one.plugin or "never started"),
-            _at_work(one),
+            _at_work(one, held_back),
             *(Text(str(number), style if number else "dim") for number, style in numbers),
             Text(_ago(one.oldest_waiting, state.at)),
         )
@@ -118,16 +119,23 @@ def _lines(state: Overview) -> list[str]:
         lines.append("No open refusals.")
     if state.intents:
         lines.append(f"{state.intents} files are being taken in.")
+    lines += [
+        f"{row.kind} {row.subject}{f' on {row.host}' if row.host else ''}: {row.text}"
+        for row in state.operator_pauses
+    ]
+    said = {row.text for row in state.operator_pauses}
     for one in state.ingesters:
         if one.pause is not None:
             lines.append(f"{one.name}: {one.pause}; {one.pause.next}")
-        lines += [f"{one.name}: {message}" for message in one.messages]
+        lines += [f"{one.name}: {message}" for message in one.messages if message not in said]
     return lines
 
 
-def _at_work(one: IngesterState) -> Text:
+def _at_work(one: IngesterState, held_back: set[str]) -> Text:
     if not one.live:
         return Text("no", "red" if one.waiting else "")
+    if one.name in held_back:
+        return Text("paused", "yellow")
     return Text("yes") if one.pause is None else Text("paused", "red")
 
 
