@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from buffer.models import File, Storage
-from ingest.statuses import CLAIMABLE, Status
+from ingest.statuses import CLAIMABLE, NEEDS_A_PERSON, Status
 
 
 class Ingester(models.Model):
@@ -144,6 +144,12 @@ class Ingestion(models.Model):
                 name="ingest_ingestion_claimed",
                 condition=Q(claim__isnull=False),
             ),
+            # Failures by cause are counted from it alone.
+            models.Index(
+                fields=["ingester", "cause", "changed_on", "file"],
+                name="ingest_ingestion_causes",
+                condition=Q(status__in=sorted(NEEDS_A_PERSON)),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -189,3 +195,31 @@ class FileEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.status} of file {self.file_id} at {self.ingester_id}"
+
+
+class IgnoredCause(models.Model):
+    """A cause of failures at an ingester that a person has decided to live with.
+
+    Written by `ingest.ignoring` only. What was taken back stays, as history.
+    """
+
+    ingester = models.ForeignKey(Ingester, on_delete=models.CASCADE)
+    cause = models.CharField(max_length=200, blank=True)
+    ignored_on = models.DateTimeField(default=timezone.now)
+    ignored_by = models.CharField(max_length=150)
+    note = models.TextField()
+    taken_back_on = models.DateTimeField(null=True)
+    taken_back_by = models.CharField(max_length=150, blank=True)
+    taken_back_note = models.TextField(blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["ingester", "cause"],
+                condition=Q(taken_back_on__isnull=True),
+                name="ingest_ignoredcause_standing",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.cause} at {self.ingester_id}"

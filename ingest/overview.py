@@ -17,6 +17,7 @@ from buffer.components import is_live
 from buffer.models import Component, ComponentKind, File, OperatorPause, Refusal, Suspicion
 from buffer.names import escape
 from buffer.operator_pauses import sentence
+from ingest.cause_board import ignored_files
 from ingest.models import Ingester, Ingestion
 from ingest.pauses import Pause, shown_pause
 from ingest.statuses import DEFAULT_WANTED, NEEDS_A_PERSON, Status
@@ -46,6 +47,8 @@ class IngesterState:
         What its processes wait for.
     pause : `Pause` or `None`
         Why it tries no file now, if its target does not answer.
+    ignored : `int`
+        Files that failed with causes that a person has decided to ignore.
     """
 
     id: int
@@ -60,6 +63,7 @@ class IngesterState:
     live: bool
     messages: list[str]
     pause: Pause | None = None
+    ignored: int = 0
 
     @property
     def waiting(self) -> int:
@@ -69,7 +73,7 @@ class IngesterState:
     @property
     def failed(self) -> int:
         """Files that may need a person."""
-        return sum(self.counts.get(status, 0) for status in NEEDS_A_PERSON)
+        return sum(self.counts.get(status, 0) for status in NEEDS_A_PERSON) - self.ignored
 
     @property
     def by_status(self) -> list[tuple[Status, int]]:
@@ -236,6 +240,7 @@ def _ingesters(live: list[Component]) -> list[IngesterState]:
         if status in DEFAULT_WANTED:
             oldest[ingester_id].append(first)
     states = []
+    ignored = ignored_files()
     for ingester in Ingester.objects.select_related("storage", "breaker").order_by("name"):
         pause = shown_pause(ingester)
         known = Ingestion.objects.filter(file=OuterRef("pk"), ingester=ingester)
@@ -268,6 +273,7 @@ def _ingesters(live: list[Component]) -> list[IngesterState]:
                     {shown.message(row.message) for row in mine if row.message} - {str(pause)}
                 ),
                 pause=pause,
+                ignored=sum(ignored.get(ingester.pk, {}).values()),
             )
         )
     return states

@@ -1,0 +1,237 @@
+"""Failures grouped by their cause, as they stand now.
+
+Everything is counted from one partial index that holds only files that failed: what it costs goes
+with their number, and neither with that of all files nor with history. However many causes there
+are, a page shows some of them, the most frequent first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db.models import BooleanField, Count, F, Max, Min, QuerySet
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import TruncHour
+
+from buffer import dialect
+from buffer.models import File
+from ingest.models import IgnoredCause, Ingestion
+from ingest.statuses import NEEDS_A_PERSON
+
+#: Causes on one page.
+PAGE: Final = 25
+HOURS: Final = 24
+
+# As literals, since SQLite uses no partial index on a condition with parameters.
+_FAILED: Final = RawSQL(
+    '"ingest_ingestion"."status" IN ({})'.format(
+        ", ".join(f"'{status}'" for status in sorted(NEEDS_A_PERSON))
+    ),
+    [],
+    output_field=BooleanField(),
+)
+
+
+@dataclass(slots=True)
+class CauseRow:
+    """One cause at one ingester.
+
+    Parameters
+    ----------
+    cause : `str`
+        The normalised message; may be empty.
+    count : `int`
+        Files that stand there with it.
+    first, last : `~datetime.datetime`
+        When the first and the last of them came to stand there.
+    hours : `list` [`int`]
+        How many of them in each of the last 24 hours, the latest at the end.
+    examples : `list` [`File`]
+        The oldest and the newest of the files.
+    ignored : `IgnoredCause` or `None`
+        The decision to ignore it, if it stands.
+    """
+
+    cause: str
+    count: int
+    first: datetime
+    last: datetime
+    hours: list[int] = field(default_factory=list)
+    examples: list[File] = field(default_factory=list)
+    ignored: IgnoredCause | None = None
+
+    @property
+    def last_day(self) -> int:
+        """How many in the last 24 hours."""
+        return sum(self.hours)
+
+
+@dataclass(frozen=True, slots=True)
+class CausePage:
+    """Some causes of an ingester's failures.
+
+    Parameters
+    ----------
+    rows : `list` [`CauseRow`]
+        The causes of this page.
+    causes, files : `int`
+        How many there are on all pages.
+    number : `int`
+        Which page, from 1.
+    """
+
+    rows: list[CauseRow]
+    causes: int
+    files: int
+    number: int
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are."""
+        return max(1, -(-self.causes // PAGE))
+
+
+def failed(ingester_id: int) -> QuerySet[Ingestion]:
+    """Give the files that an operator may have to look at."""
+    return Ingestion.objects.filter(_FAILED, ingester=ingester_id).order_by()
+
+
+def causes(
+    ingester_id: int, *, ignored: bool = False, containing: str = "", number: int = 1
+) -> CausePage:
+    """Group an ingester's failures by cause, the most frequent first.
+
+    Parameters
+    ----------
+    ingester_id : `int`
+        Whose.
+    ignored : `bool`, optional
+        Those that are ignored, instead of the others.
+    containing : `str`, optional
+        Only causes with this text in them; case does not matter.
+    number : `int`, optional
+        Which page, from 1.
+    """
+    decisions = {
+        row.cause: row
+        for row in IgnoredCause.objects.filter(ingester=ingester_id, taken_back_on__isnull=True)
+    }
+    files = failed(ingester_id)
+    if ignored:
+        files = files.filter(cause__in=decisions)
+    elif decisions:
+        files = files.exclude(cause__in=decisions)
+    if containing:
+        files = files.filter(cause__icontains=containing)
+    total = files.aggregate(causes=Count("cause", distinct=True), files=Count("pk"))
+    # Beyond the last page there is the first.
+    number = number if (number - 1) * PAGE < total["causes"] else 1
+    groups = _grouped(files)[(number - 1) * PAGE : number * PAGE]
+    return CausePage(
+        _completed(ingester_id, groups, decisions), total["causes"], total["files"], number
+    )
+
+
+def one_cause(ingester_id: int, cause: str) -> CauseRow | None:
+    """Look at one cause; None if no file stands with it."""
+    files = failed(ingester_id).filter(cause=cause)
+    decisions = IgnoredCause.objects.filter(
+        ingester=ingester_id, cause=cause, taken_back_on__isnull=True
+    )
+    rows = _completed(ingester_id, _grouped(files), {row.cause: row for row in decisions})
+    return rows[0] if rows else None
+
+
+def needing_a_person() -> dict[int, tuple[int, int]]:
+    """Count files and causes that call for a person, by the ingester's id; ignored ones do not."""
+    ignored = ignored_files()
+    found = {}
+    groups = (
+        Ingestion.objects.filter(_FAILED)
+        .order_by()
+        .values_list("ingester")
+        .annotate(files=Count("pk"), causes=Count("cause", distinct=True))
+    )
+    for ingester_id, files, kinds in groups:
+        hidden = ignored.get(ingester_id, {})
+        found[ingester_id] = (files - sum(hidden.values()), kinds - len(hidden))
+    return found
+
+
+def ignored_files() -> dict[int, dict[str, int]]:
+    """Count the files that stand with ignored causes, by the ingester's id and by the cause."""
+    standing: dict[int, list[str]] = defaultdict(list)
+    decisions = IgnoredCause.objects.filter(taken_back_on__isnull=True)
+    for ingester_id, cause in decisions.values_list("ingester", "cause"):
+        standing[ingester_id].append(cause)
+    return {
+        ingester_id: dict(
+            failed(ingester_id)
+            .filter(cause__in=ignored)
+            .values_list("cause")
+            .annotate(files=Count("pk"))
+        )
+        for ingester_id, ignored in standing.items()
+    }
+
+
+def _grouped(files: QuerySet[Ingestion]) -> QuerySet[Any, Any]:
+    groups = files.values("cause").annotate(
+        n=Count("pk"),
+        first=Min("changed_on"),
+        last=Max("changed_on"),
+        oldest=Min("file"),
+        newest=Max("file"),
+    )
+    return groups.order_by("-n", "cause")
+
+
+def _completed(
+    ingester_id: int, groups: Iterable[Mapping[str, Any]], decisions: Mapping[str, IgnoredCause]
+) -> list[CauseRow]:
+    """Add what a page shows of each cause: two queries for all of them."""
+    groups = list(groups)
+    hours = _by_hour(ingester_id, [group["cause"] for group in groups])
+    wanted = {group[key] for group in groups for key in ("oldest", "newest")}
+    files = File.objects.in_bulk(wanted)
+    return [
+        CauseRow(
+            group["cause"],
+            group["n"],
+            group["first"],
+            group["last"],
+            hours[group["cause"]],
+            [files[pk] for pk in sorted({group["oldest"], group["newest"]}) if pk in files],
+            decisions.get(group["cause"]),
+        )
+        for group in groups
+    ]
+
+
+def _by_hour(ingester_id: int, wanted: list[str]) -> dict[str, list[int]]:
+    now = dialect.clock()
+    this_hour = now.replace(minute=0, second=0, microsecond=0)
+    begin = this_hour - timedelta(hours=HOURS - 1)
+    found: dict[str, list[int]] = {cause: [0] * HOURS for cause in wanted}
+    groups = (
+        failed(ingester_id)
+        .filter(cause__in=wanted, changed_on__gte=begin)
+        .annotate(hour=TruncHour("changed_on"))
+        .values_list("cause", "hour")
+        .annotate(n=Count("pk"))
+    )
+    for cause, hour, n in groups:
+        at = int((hour - begin) / timedelta(hours=1))
+        # A clock may have been ahead.
+        found[cause][min(at, HOURS - 1)] += n
+    return found
+
+
+def examples(ingester_id: int, cause: str, count: int) -> list[Ingestion]:
+    """Give the files that came to stand with a cause last, with what was said of them."""
+    rows = failed(ingester_id).filter(cause=cause).select_related("file", "last_event")
+    return list(rows.order_by(F("changed_on").desc())[:count])

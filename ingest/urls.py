@@ -1,0 +1,15 @@
+"""Pages by which an operator acts on what became of files at their targets."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from ingest import cause_pages
+
+app_name = "ingest"
+
+urlpatterns = [
+    path("causes/", cause_pages.overview, name="all_causes"),
+    path("causes/<int:ingester_id>/", cause_pages.causes, name="causes"),
+    path("causes/<int:ingester_id>/one/", cause_pages.cause, name="cause"),
+]
