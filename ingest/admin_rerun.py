@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -14,17 +15,18 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from buffer.admin_base import ReadOnlyAdmin
+from buffer.desk import NOTE_CHARS, note_of
 from buffer.models import File
 from buffer.names import escape
+from ingest import rerun_jobs
 from ingest.models import FileEvent, Ingester, Ingestion
 from ingest.rerun import Result, of_events, rerun, rerun_files
+from ingest.rerun_pages import ask_for_many, job_started
 
 #: How many files the page names, and for how many each has a line in the log of the admin.
 SHOWN: Final = 20
 LOGGED: Final = 100
-NOTE_CHARS: Final = 2000
-#: A request of the web server must end; more files than this take minutes.
-MOST: Final = 100_000
+_PART: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,12 @@ class RerunAdmin(ReadOnlyAdmin):
         """Ask for another attempt at one ingester."""
         return rerun(ids, user=user, note=note)
 
+    def rerun_files(self, ids: list[int]) -> Iterator[int]:
+        """Give the files of what `rerun_ids` gave."""
+        for at in range(0, len(ids), _PART):
+            rows = Ingestion.objects.filter(pk__in=ids[at : at + _PART])
+            yield from rows.values_list("file", flat=True)
+
     @admin.action(description="RERUN: try selected files again", permissions=["rerun"])
     def rerun_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         """Ask for confirmation, then for another attempt."""
@@ -88,8 +96,8 @@ class RerunAdmin(ReadOnlyAdmin):
         if not choices:
             self.message_user(request, "No ingester can try the selected files.", messages.WARNING)
             return None
-        if (files := max(choice.files for choice in choices)) > MOST:
-            text = f"{files} files are too many for one request ({MOST} at most): filter the list,"
+        if (files := max(choice.files for choice in choices)) > (most := rerun_jobs.MOST):
+            text = f"{files} files are too many for one request ({most} at most): filter the list,"
             self.message_user(request, f"{text} or use manage.py rerun.", messages.ERROR)
             return None
         if request.POST.get("confirmed") != "yes":
@@ -97,7 +105,7 @@ class RerunAdmin(ReadOnlyAdmin):
             return self._confirmation(request, queryset, choices, ticked)
         wanted = set(request.POST.getlist("ingester"))
         chosen = [choice.ingester for choice in choices if str(choice.ingester.pk) in wanted]
-        note = request.POST.get("note", "").strip()[:NOTE_CHARS]
+        note = note_of(request)
         if not chosen:
             return self._confirmation(
                 request, queryset, choices, set(), note, "Choose at least one ingester."
@@ -156,12 +164,28 @@ class RerunAdmin(ReadOnlyAdmin):
         logged = list(queryset.order_by().values_list("pk", flat=True)[: LOGGED + 1])
         user = request.user.get_username()
         for ingester, ids in wanted:
+            if len(ids) > rerun_jobs.AT_ONCE:
+                self._ask(request, ingester, ids, note)
+                continue
             result = self.rerun_at(ids, ingester, user=user, note=note)
             text = f"RERUN at {ingester.name}: {result.sentence()}."
             level = messages.SUCCESS if result.asked else messages.WARNING
             self.message_user(request, text, level)
             note_too = f" Note: {note}" if note else ""
             self._log(request, logged, len(ids), f"{text}{note_too}")
+
+    def _ask(self, request: HttpRequest, ingester: Ingester, ids: list[int], note: str) -> None:
+        """Have very many files tried again in the background."""
+        filters = request.GET.urlencode() if request.POST.get("select_across") == "1" else ""
+        described = f"{len(ids)} chosen in the list of {self.opts.verbose_name_plural}"
+        job = ask_for_many(
+            request,
+            ingester,
+            self.rerun_files(ids),
+            described=f"{described}, filtered by {filters}" if filters else described,
+            note=note,
+        )
+        self.message_user(request, job_started(job), messages.SUCCESS)
 
     def _log(self, request: HttpRequest, ids: list[int], count: int, text: str) -> None:
         """Record it in the log of the admin: with each row, or once when they are many."""
@@ -211,6 +235,10 @@ class FileRerunAdmin(RerunAdmin):
     def rerun_at(self, ids: list[int], ingester: Ingester, *, user: str, note: str) -> Result:
         """Ask for another attempt, or a first one."""
         return rerun_files(ids, ingester, user=user, note=note)
+
+    def rerun_files(self, ids: list[int]) -> Iterator[int]:
+        """Give them: they are files."""
+        yield from ids
 
 
 class IngestionRerunAdmin(RerunAdmin):

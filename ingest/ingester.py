@@ -21,7 +21,7 @@ from buffer.problems import ConfigError
 from buffer.signals import StopSignals
 from buffer.wakeups import QueueUnavailable, WakeUps
 from buffer.workers import Workers, WorkerTimeouts
-from ingest import claims, pauses, plugins, probing, tallies, targets
+from ingest import claims, pauses, plugins, probing, rerun_jobs, tallies, targets
 from ingest.config import IngesterFile, IngesterSection
 from ingest.models import FileEvent, Ingester
 from ingest.opening import Opener
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 #: The queue that `manage.py runworkers` reads, on any host.
 SHARED_QUEUE: Final = "ingest"
 SWEEP_EVERY_S: Final = 5.0
+#: How soon a request of the admin for very many files is begun.
+JOBS_EVERY_S: Final = 1.0
 #: A run that is to end gives up after so many failed probes, some three minutes.
 MOST_PROBES: Final = 9
 _TICK_S: Final = 0.1
@@ -83,6 +85,9 @@ def run_ingester(config: IngesterFile, *, once: bool, external_workers: bool) ->
         if storage is None:
             return {}
         ingester = targets.register(config, storage)
+        # A run that is to end takes what was asked for before it began.
+        while once and not stop.requested and rerun_jobs.step(ingester.pk):
+            pass
         run = targets.Run.begin(ingester, section)
         # Whoever starts it expects it to try.
         probing.probe_now(ingester.pk)
@@ -170,7 +175,7 @@ class _Loop:
         self._pausable = Pausable(ComponentKind.INGESTER, ingester.name)
         self._opener = Opener(ingester, worker_name())
         self._sweeper = claims.Sweeper(ingester.pk, worker_name())
-        self._next_sweep = self._next_look = 0.0
+        self._next_sweep = self._next_look = self._next_job = 0.0
         self._waits = False
         self._rescued = 0
         #: For how long idle workers of our own have left wake-ups waiting; seconds.
@@ -211,7 +216,7 @@ class _Loop:
         return dict(sorted(rows))
 
     def _cycle(self) -> int:
-        """Beat, open what has arrived, sweep now and then; tell how many were opened."""
+        """Beat, open what has arrived, sweep and ask now and then; tell how many files it was."""
         self._heartbeat.beat(
             message=self._held_back or str(self._pause or ""),
             counters={"lease_rescues": self._rescued},
@@ -235,6 +240,10 @@ class _Loop:
             if not opened:
                 opened += self._opener.sweep()
             Ingester.objects.filter(pk=self._ingester.pk).update(seen_on=Now())
+        if now >= self._next_job:
+            asked = rerun_jobs.step(self._ingester.pk)
+            self._next_job = now + (0.0 if asked else JOBS_EVERY_S)
+            opened += asked
         if opened or now >= self._next_look:
             self._pause = pauses.look(self._ingester.pk)
             self._hold_back(operator_pauses.look(self._pausable))

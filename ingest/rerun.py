@@ -17,6 +17,7 @@ from django.db.models.functions import Concat
 
 from buffer.models import File
 from ingest import transitions
+from ingest.cause_board import failed
 from ingest.globs import is_pattern, path_regex
 from ingest.models import FileEvent, Ingester, Ingestion
 from ingest.statuses import Status
@@ -89,6 +90,10 @@ class Selection:
         Text within the cause or the message of the last event; case does not matter.
     file_ids, ingestion_ids, event_ids : collection of `int`, optional
         These, as far as the rest applies to them.
+    cause : `str`, optional
+        This very cause of a failure that stands.
+    upto_event : `int`, optional
+        Only if nothing has happened to them after this event.
     """
 
     ingester: Ingester
@@ -100,16 +105,22 @@ class Selection:
     file_ids: Collection[int] | None = None
     ingestion_ids: Collection[int] | None = None
     event_ids: Collection[int] | None = None
+    cause: str | None = None
+    upto_event: int | None = None
 
     def is_everything(self) -> bool:
         """Tell whether nothing restricts it."""
-        ids = (self.file_ids, self.ingestion_ids, self.event_ids)
+        ids = (self.file_ids, self.ingestion_ids, self.event_ids, self.cause, self.upto_event)
         others = (self.statuses, self.path, self.since, self.until, self.error)
         return not any(others) and all(some is None for some in ids)
 
     def ingestions(self) -> QuerySet[Ingestion]:
         """Give the ingestions that are meant."""
         rows = Ingestion.objects.filter(ingester=self.ingester)
+        if self.cause is not None:
+            rows = failed(self.ingester.pk).filter(cause=self.cause)
+        if self.upto_event is not None:
+            rows = rows.filter(last_event_id__lte=self.upto_event)
         if self.statuses:
             rows = rows.filter(status__in=self.statuses)
         if self.path:

@@ -8,8 +8,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('buffer', '0004_permissions'),
-        ('ingest', '0002_breaker'),
+        ('buffer', '0006_operator_pause'),
+        ('ingest', '0003_tally'),
     ]
 
     operations = [

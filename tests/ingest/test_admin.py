@@ -17,7 +17,7 @@ from django.utils import timezone
 from django_q.models import Failure, OrmQ, Schedule, Success
 
 from buffer.models import Component, File, FindingKind, Refusal, RefusalReason, Suspicion
-from ingest import admin_rerun, probing, transitions
+from ingest import admin_rerun, probing, rerun_jobs, transitions
 from ingest.models import Breaker, FileEvent, Ingester, Ingestion
 from ingest.probing import Probe
 from ingest.statuses import Status
@@ -383,7 +383,7 @@ def test_rerun_of_too_many_for_one_request(
     make_file: MakeFile,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(admin_rerun, "MOST", 2)
+    monkeypatch.setattr(rerun_jobs, "MOST", 2)
     rows = [known(ingester, make_file()) for _ in range(3)]
     url = listing("ingestion")
     text = confirm(admin_client, url, rows[:1], ingester, select_across="1")
