@@ -12,17 +12,19 @@ PORT ?= 8000
 # Processes that run tests; 1 runs them one after another in this one.
 TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
+# Options and names of benchmarks: BENCH_ARGS='--quick finder_small', for instance.
+BENCH_ARGS ?=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo admin test faults lint clean
+.PHONY: help venv demo admin test faults bench lint clean
 
 python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check install --quiet
 suitable := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-linted := buffer ingest endpoint_site fixtures tests docs manage.py
+linted := buffer ingest endpoint_site benchmarks fixtures tests docs manage.py
 
 help: ## list the targets
 	@echo "Targets:"
@@ -70,6 +72,9 @@ faults: $(VENV)/.installed-dev ## inject every fault that is known of, for real,
 	    TEST_DATABASE=$$database FAULTS_TABLE=.faults.jsonl $(python) -m pytest tests/faults \
 	        --timeout=1800 $(parallel) $(PYTEST_ARGS); \
 	done
+
+bench: $(VENV)/.installed-dev ## compare speeds with those of the bare work; see docs/performance.md
+	$(python) -m benchmarks $(BENCH_ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy, and whether migrations are missing
 	$(python) -m ruff check $(linted)

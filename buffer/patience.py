@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from psycopg2 import OperationalError, extensions  # type: ignore[import-untyped]
+from psycopg2 import OperationalError, extensions
 
 from buffer import board, signals
 
