@@ -12,11 +12,13 @@ intent, nothing anywhere                              intent deleted, refusal VA
 intent, and storage has the content                   made durable, marked stored
 intent, storage has other content there, or what      never touched; intent deleted: the arrival is
 cannot be read, and the source is there               refused when it is met
-the same, source gone                                 refusal; the copies are kept
+the same, source gone                                 refusal; a copy of its content is kept under
+                                                      another name
 intent, and storage has our own link or copy, of      taken back out of storage, then as if there
 which a power cut took the content                    had been nothing
-intent, source is not newer than it was, but has      the copy gets its place; without one, refusal:
-lost content                                          only the sender has what was read
+intent, source is not newer than it was, but has      the copy gets its place, or is kept if that is
+lost content                                          taken; without one, refusal: only the sender
+                                                      has what was read
 stored, source not released and still the same        source removed once the stored copy is read,
                                                       unless somebody has it open for writing
 copy of ours in ``.incoming``, of no use              deleted
@@ -32,11 +34,11 @@ from enum import Enum, StrEnum, auto
 
 from django.utils import timezone
 
-from buffer import placing, steps, storages
+from buffer import placing, steps
+from buffer.copies import Copies
 from buffer.discovery import Arrival
 from buffer.duplicates import has_content, what_is_wrong
 from buffer.models import File, RefusalReason
-from buffer.names import INCOMING_DIR
 from buffer.passage import Passage
 from buffer.refusals import Refusals, Refused
 from buffer.settling import is_open_for_writing
@@ -56,7 +58,7 @@ class Recovery:
     """
 
     def __init__(self, passage: Passage, refusals: Refusals) -> None:
-        self._passage, self._refusals = passage, refusals
+        self._passage, self._refusals, self._copies = passage, refusals, Copies(passage)
         self._storage, self._source, self._target = passage.storage, passage.source, passage.target
 
     def run(self) -> Counter[str]:
@@ -74,17 +76,13 @@ class Recovery:
         """
         counts: Counter[str] = Counter()
         ours = File.objects.filter(storage=self._storage, source=str(self._source.root))
-        keep_copies = False
         for file in ours.intents().order_by("id"):
-            fate = self._intent(file)
-            keep_copies |= fate is Fate.LOST
-            counts[fate] += 1
+            counts[self._intent(file)] += 1
             steps.reached("intent recovered")
         for file in ours.stored().order_by("id"):
             counts[self._unreleased(file)] += 1
             steps.reached("source recovered")
-        if not keep_copies:
-            self._clear_incoming()
+        self._copies.clear()
         for kind, number in sorted(counts.items()):
             logger.info("recovery: %d %s", number, kind)
         return counts
@@ -99,21 +97,19 @@ class Recovery:
             torn = self._is_torn(file)
             if torn and there is Content.NONE and self._complete_from_copy(file):
                 return Fate.FROM_COPY
+            kept = self._copies.keep(file) if torn else ""
             self._undo(file)
-            return self._refuse_torn(file) if torn else Fate.UNDONE
+            return self._refuse_torn(file, kept) if torn else Fate.UNDONE
         if there is Content.NONE and self._complete_from_copy(file):
             return Fate.FROM_COPY
+        kept = self._copies.keep(file)
         self._undo(file)
         text = "it was gone from the buffer when the finder came back after a crash, before it was"
         if there is Content.NONE:
             self._refuse(file, RefusalReason.VANISHED, f"{text} stored")
             return Fate.VANISHED
-        self._refuse(
-            file,
-            RefusalReason.CONFLICT,
-            f"{text} stored, and storage has something else of this name. If there was a copy, it"
-            f" is in {INCOMING_DIR} of the storage until the finder starts again",
-        )
+        text = f"{text} stored, and storage has something else of this name{kept}"
+        self._refuse(file, RefusalReason.CONFLICT, text)
         return Fate.LOST
 
     def _look_in_storage(self, file: File) -> Content:
@@ -144,7 +140,7 @@ class Recovery:
             placed = self._target.stat(file.relpath, file.filename)
             if self._in_buffer(file) is not None:
                 source = self._source.stat(file.relpath, file.filename)
-                if not os.path.samestat(placed, source) and not self._is_own_copy(placed):
+                if not os.path.samestat(placed, source) and not self._copies.include(placed):
                     return False
                 os.unlink(file.filename, dir_fd=directory)
             else:
@@ -158,12 +154,6 @@ class Recovery:
             return False
         steps.reached("taken back")
         return True
-
-    def _is_own_copy(self, placed: os.stat_result) -> bool:
-        incoming = storages.incoming(self._target)
-        return any(
-            placing.is_same_file(placed, incoming, name) for name in self._own_copies(incoming)
-        )
 
     def _is_torn(self, file: File) -> bool:
         """Tell whether a source lost content without anybody having written to it."""
@@ -182,10 +172,10 @@ class Recovery:
         finally:
             os.close(descriptor)
 
-    def _refuse_torn(self, file: File) -> Fate:
+    def _refuse_torn(self, file: File, kept: str) -> Fate:
         text = (
             "a crash of this host took content that had been read of it, and nobody has written to"
-            " it since; have it sent again, or resolve this to have it taken in as it is"
+            f" it since; have it sent again, or resolve this to have it taken in as it is{kept}"
         )
         refused = Refused(RefusalReason.CONFLICT, text, checksum=file.checksum)
         self._refusals.add(file.path, self._source.stat(file.relpath, file.filename), refused)
@@ -223,20 +213,15 @@ class Recovery:
             os.close(descriptor)
 
     def _complete_from_copy(self, file: File) -> bool:
-        incoming = storages.incoming(self._target)
-        for name in self._own_copies(incoming):
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=incoming)
-            try:
-                if not has_content(descriptor, file):
-                    continue
-                directory = self._target.directory(file.relpath, make=True)
-                placing.place(descriptor, incoming, name, directory, file.filename)
-                steps.reached("copy placed")
-                self._complete(file, descriptor)
-                return True
-            finally:
-                os.close(descriptor)
-        return False
+        with self._copies.opened(file) as copy:
+            if copy is None:
+                return False
+            name, descriptor = copy
+            directory = self._target.directory(file.relpath, make=True)
+            placing.place(descriptor, self._copies.directory, name, directory, file.filename)
+            steps.reached("copy placed")
+            self._complete(file, descriptor)
+            return True
 
     def _complete(self, file: File, descriptor: int) -> None:
         """Make a file that has its place durable, and say so."""
@@ -254,18 +239,6 @@ class Recovery:
 
     def _refuse(self, file: File, reason: RefusalReason, detail: str) -> None:
         self._refusals.add(file.path, None, Refused(reason, detail, checksum=file.checksum))
-
-    def _clear_incoming(self) -> None:
-        incoming = storages.incoming(self._target)
-        for name in self._own_copies(incoming):
-            os.unlink(name, dir_fd=incoming)
-
-    def _own_copies(self, incoming: int) -> list[str]:
-        return sorted(
-            name
-            for name in os.listdir(incoming)
-            if name.startswith(self._passage.staging) and name.endswith(".part")
-        )
 
     def _in_buffer(self, file: File, *, same: bool = False) -> Arrival | None:
         """Give what lies in the source's place in the buffer; with `same`, if it was taken in.

@@ -9,6 +9,7 @@ import pytest
 from blake3 import blake3
 from django.utils import timezone
 
+from buffer.copies import Copies
 from buffer.models import File, Refusal, RefusalReason
 from buffer.recovery import Fate, Recovery
 from buffer.refusals import Refusals
@@ -90,13 +91,42 @@ def test_intent_another_file_and_the_source_gone(ground: Ground, what: str) -> N
         (ground.root / "d/a").symlink_to("/etc/passwd")
     else:
         (ground.root / "d").symlink_to("/etc")
+    put_in_storage(ground, ".incoming/me-0.part", b"half")
     put_in_storage(ground, ".incoming/me-1.part")
     left(ground, "d/a")
     assert recover(ground) == {Fate.LOST: 1}
     assert ground.refusal().reason == RefusalReason.CONFLICT
-    assert ground.incoming() == ["me-1.part"]
+    check_kept(ground)
+    assert recover(ground) == {}
+    check_kept(ground)
     if what == "file":
         assert ground.stored("d/a") == b"foreign"
+
+
+def check_kept(ground: Ground) -> None:
+    """Of all copies there is only the good one, and the refusal says where."""
+    (kept,) = ground.incoming()
+    assert (ground.root / ".incoming" / kept).read_bytes() == b"content"
+    assert f".incoming/{kept}" in ground.refusal().detail
+
+
+def test_killed_between_keeping_a_copy_and_saying_so(ground: Ground) -> None:
+    put_in_storage(ground, "d/a", b"foreign")
+    put_in_storage(ground, ".incoming/me-1.part")
+    file = left(ground, "d/a")
+    Copies(ground.passage()).keep(file)
+    os.unlink(ground.root / ".incoming/me-1.part")
+    assert recover(ground) == {Fate.LOST: 1}
+    check_kept(ground)
+
+
+def test_no_copy_to_keep(ground: Ground) -> None:
+    put_in_storage(ground, "d/a", b"foreign")
+    put_in_storage(ground, ".incoming/me-1.part", b"half")
+    left(ground, "d/a")
+    assert recover(ground) == {Fate.LOST: 1}
+    assert ground.incoming() == []
+    assert ".incoming" not in ground.refusal().detail
 
 
 def test_intent_and_a_copy(ground: Ground) -> None:
@@ -197,6 +227,17 @@ def test_source_without_its_content_and_a_copy(ground: Ground) -> None:
     put_in_storage(ground, ".incoming/me-1.part")
     assert recover(ground) == {Fate.FROM_COPY: 1, Fate.WAS_RELEASED: 1}
     assert ground.stored("a") == b"content"
+
+
+def test_source_without_its_content_a_copy_and_another_file(ground: Ground) -> None:
+    ground.put("a")
+    left(ground, "a")
+    torn(ground, "a")
+    put_in_storage(ground, "a", b"foreign")
+    put_in_storage(ground, ".incoming/me-1.part")
+    assert recover(ground) == {Fate.TORN: 1}
+    assert ground.stored("a") == b"foreign"
+    check_kept(ground)
 
 
 def test_source_that_was_written_since(ground: Ground) -> None:
