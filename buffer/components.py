@@ -10,11 +10,12 @@ from types import TracebackType
 from typing import Any, Final
 
 from django.db import DatabaseError, InterfaceError
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from buffer import __version__, dialect, outages
 from buffer.models import Component, ComponentKind
+from buffer.processes import read_process
 
 BEAT_EVERY_S: Final = 5.0
 #: Not heard of for this long: dead, or cut off.
@@ -69,6 +70,8 @@ class Heartbeat:
             Id of the run that a session works for.
         """
         _forget_old(kind)
+        if kind != ComponentKind.SESSION:
+            _close_dead(kind, subject)
         row = Component.objects.create(
             kind=kind,
             subject=subject,
@@ -171,6 +174,24 @@ def is_live(row: Component, now: datetime) -> bool:
         hosts differ. What was heard of in the future was heard of before that clock was set back.
     """
     return row.stopped_on is None and abs(now - row.seen_on) <= _SILENT_AFTER
+
+
+def _close_dead(kind: ComponentKind, subject: str) -> None:
+    """Close earlier runs of the same work here that could not say that they ended.
+
+    The database was away, or they were killed. What lives in another container may have our host's
+    name and processes that we do not see, so it must be silent too.
+    """
+    now = dialect.clock()
+    rows = Component.objects.filter(
+        kind=kind, subject=subject, host=socket.gethostname(), stopped_on__isnull=True
+    )
+    dead = [
+        row.pk
+        for row in rows
+        if not is_live(row, now) and (row.pid == os.getpid() or read_process(row.pid) is None)
+    ]
+    Component.objects.filter(pk__in=dead, stopped_on__isnull=True).update(stopped_on=F("seen_on"))
 
 
 def _forget_old(kind: ComponentKind) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import OperationalError
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from buffer import components, outages
@@ -49,6 +51,39 @@ def test_silent_ones_do_not_live() -> None:
     long_ago = timezone.now() - timedelta(seconds=components.SILENT_AFTER_S + 1)
     Component.objects.update(seen_on=long_ago)
     assert live(ComponentKind.FINDER).count() == 0
+
+
+def silent(**fields: Any) -> int:
+    """A run that ended while the database was away, or that stands still."""
+    row_id = begin().id
+    long_ago = timezone.now() - timedelta(seconds=components.SILENT_AFTER_S + 1)
+    Component.objects.filter(pk=row_id).update(**{"seen_on": long_ago, **fields})
+    return row_id
+
+
+def test_the_next_start_closes_a_run_that_could_not_say_that_it_ended() -> None:
+    dead = silent(pid=2**22 + 1)
+    same_pid = silent()  # in a container every command has the same
+    begin()
+    for row in Component.objects.filter(pk__in=[dead, same_pid]):
+        assert row.stopped_on == row.seen_on
+    assert live(ComponentKind.FINDER).count() == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"pid": 1},
+        {"pid": 2**22 + 1, "host": "another"},
+        {"pid": 2**22 + 1, "subject": "/another"},
+        {"pid": 2**22 + 1, "kind": ComponentKind.INGESTER},
+        {"pid": 2**22 + 1, "seen_on": Now()},
+    ],
+)
+def test_the_next_start_closes_no_run_that_may_be_alive(fields: dict[str, Any]) -> None:
+    other = silent(**fields)
+    begin()
+    assert Component.objects.get(pk=other).stopped_on is None
 
 
 def test_old_rows_go() -> None:
