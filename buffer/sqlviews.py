@@ -101,8 +101,15 @@ def ensure(view: View, using: str = "default") -> bool:
     there : `bool`
         False when it cannot be made: the name belongs to something else, or this database user has
         no right to make views. That is a warning, for everything but SQL works without it.
+
+    Raises
+    ------
+    django.db.DatabaseError
+        The connection was cut, as any other statement of a start may find it.
     """
     connection = connections[using]
+    connection.ensure_connection()
+    session = connection.connection
     try:
         with transaction.atomic(using=using), connection.cursor() as cursor:
             if connection.vendor == "postgresql":
@@ -119,6 +126,9 @@ def ensure(view: View, using: str = "default") -> bool:
                     cursor.execute(statement)
                 return True
     except DatabaseError as error:
+        # Django closes one that is cut, and may have opened another by now.
+        if connection.connection is not session:
+            raise
         logger.warning(
             "cannot make the view %s, so there is no SQL access by that name (everything else"
             " works): %s. Grant this database user CREATE on the schema, or choose another name"

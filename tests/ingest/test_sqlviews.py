@@ -15,7 +15,7 @@ from typing import Any
 import psycopg2
 import pytest
 from django.core.management import call_command
-from django.db import Error, connection, models, transaction
+from django.db import Error, OperationalError, connection, models, transaction
 from django.utils import timezone
 
 from buffer import sqlviews as storage_views
@@ -425,6 +425,24 @@ def test_a_view_that_others_depend_on_is_a_warning(
     assert "cannot drop the view" in caplog.text
     assert "drop it by hand" in caplog.text
     assert execute("SELECT * FROM report") == [(0,)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_is_cut_is_no_missing_right(storage: Storage) -> None:
+    """Whoever starts the component again gets the view, too."""
+    if not is_postgres():
+        pytest.skip("SQLite has no connections to cut")
+    ingester = Ingester.objects.create(name="gen2_file_events", storage=storage)
+
+    def cut(execute: Callable[..., Any], sql: str, *args: Any) -> Any:
+        if sql.startswith("CREATE VIEW"):
+            sql = f"SELECT pg_terminate_backend(pg_backend_pid()); {sql}"
+        return execute(sql, *args)
+
+    with pytest.raises(OperationalError), connection.execute_wrapper(cut):
+        sqlviews.ensure(ingester)
+    assert sqlviews.ensure(ingester)
+    storage_views.drop(ingester.name, "ingest_fileevent")
 
 
 @pytest.mark.django_db(transaction=True)
