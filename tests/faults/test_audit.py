@@ -15,6 +15,7 @@ from typing import Any
 import blake3
 import pytest
 
+from tests.faults.databases import postgresql_first, sqlite_first
 from tests.system.product import Finished, Product
 from tests.tally import Tally
 from tests.tools import need
@@ -170,6 +171,7 @@ def replace_by_directory(path: Path) -> None:
     path.mkdir()
 
 
+@sqlite_first
 @pytest.mark.parametrize(
     ("count", "times"),
     [
@@ -232,6 +234,7 @@ def test_a_medium_that_fails(product_on_sqlite: Product, tally: Tally) -> None:
     tally("EIO in a stored file, during an audit", injected, note="never taken for changed")
 
 
+@postgresql_first
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("audits", [2, pytest.param(20, marks=pytest.mark.full)])
 def test_beside_a_finder_and_an_ingester(product: Product, tally: Tally, audits: int) -> None:

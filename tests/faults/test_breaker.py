@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingest.statuses import Status
+from tests.faults.databases import postgresql_first, sqlite_first
 from tests.system.product import Product
 from tests.tally import Tally
 
@@ -105,6 +106,7 @@ def survives(product: Product, target: Target, files: int, down_s: float) -> tup
     return first_success(product) - back, tried - files
 
 
+@postgresql_first
 @pytest.mark.parametrize(
     ("files", "down_s"),
     [
@@ -154,6 +156,7 @@ def test_a_run_that_is_to_end_gives_up(product: Product, tally: Tally) -> None:
     tally("target down for a run that is to end", 1, note=f"gave up after {took:.0f} s")
 
 
+@sqlite_first
 def test_a_prober_that_died(product: Product, tally: Tally) -> None:
     """Its probe lapses, and another worker's takes its place."""
     target = Target(product)

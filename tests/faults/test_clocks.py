@@ -151,7 +151,14 @@ def test_slow_writer_while_the_file_servers_clock_is_behind(
     tally("file server's clock an hour behind, slow writer", 1)
 
 
-@pytest.mark.parametrize("moment", [-86400, 0, 4102444800], ids=["1969", "1970", "2100"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(-86400, marks=pytest.mark.full, id="1969"),
+        pytest.param(0, id="1970"),
+        pytest.param(4102444800, marks=pytest.mark.full, id="2100"),
+    ],
+)
 def test_times_of_files_that_writers_have_set(
     product_on_sqlite: Product, moment: int, tally: Tally
 ) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ingest.statuses import Status
+from tests.faults.databases import sqlite_first
 from tests.servers import free_port
 from tests.system.product import Product
 from tests.tally import Tally
@@ -138,6 +139,7 @@ def meanwhile(*works: Callable[[], object]) -> Iterator[list[BaseException]]:
             thread.join()
 
 
+@sqlite_first
 @pytest.mark.timeout(1700)
 @pytest.mark.parametrize("files", [pytest.param(20_000, marks=pytest.mark.full), 1000])
 def test_each_file_is_claimed_once_and_nobody_sees_a_lock(

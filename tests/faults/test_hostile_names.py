@@ -15,6 +15,7 @@ import pytest
 
 from buffer.names import escape
 from ingest.statuses import Status
+from tests.faults.databases import postgresql_first, sqlite_first
 from tests.faults.watching import Peak
 from tests.system.product import Command, Finished, Product
 from tests.tally import Tally
@@ -114,6 +115,7 @@ def is_clean(command: Command | Finished) -> None:
         assert _RECORD.match(line), line
 
 
+@sqlite_first
 def test_names_from_landing_to_the_admin(product: Product, tally: Tally) -> None:
     product.add_plugins()
     listed = product.root / "list"
@@ -164,6 +166,7 @@ def is_clean_text(text: str) -> None:
     assert all(char.isprintable() or char == "\n" for char in text), ascii(text)
 
 
+@postgresql_first
 def test_backfill_of_hostile_names(product: Product) -> None:
     for name in [*GOOD, *BAD]:
         put(product.storage, name)
