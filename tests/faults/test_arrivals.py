@@ -60,6 +60,24 @@ CHANGES = [vanish, replace, grow, truncate, write_in_place, write_by_map]
 WAYS = ["link", "rename", "copy"]
 
 
+@pytest.fixture
+def way(
+    request: pytest.FixtureRequest,
+    ground: Ground,
+    other_file_system: Path,
+    refuse_links: Callable[[], None],
+) -> str:
+    """Let files get their place in one of the ways."""
+    chosen = str(request.param)
+    if chosen == "copy":
+        ground.source = other_file_system / "in"
+        ground.source.mkdir()
+        ground.options["source"] = str(ground.source)
+    if chosen == "rename":
+        refuse_links()
+    return chosen
+
+
 def contents(*roots: Path) -> set[bytes]:
     return {path.read_bytes() for root in roots for path in root.rglob("*") if path.is_file()}
 
@@ -122,24 +140,14 @@ def pairs() -> Iterator[ParameterSet]:
             yield pytest.param(change, way, marks=marks, id=f"{change.__name__}-{way}")
 
 
-@pytest.mark.parametrize(("change", "way"), list(pairs()))
+@pytest.mark.parametrize(("change", "way"), list(pairs()), indirect=["way"])
+@pytest.mark.usefixtures("way")
 def test_between_every_two_steps(
     ground: Ground,
-    other_file_system: Path,
-    refuse_links: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
     tally: Tally,
     change: Callable[[Path], None],
-    way: str,
 ) -> None:
-    source = ground.source
-    if way == "copy":
-        source = other_file_system / "in"
-        source.mkdir()
-        ground.source = source
-        ground.options["source"] = str(source)
-    if way == "rename":
-        refuse_links()
     # Made by the recovery else, before the arrival was seen.
     (ground.root / ".incoming").mkdir()
     injected, number = 0, 0
@@ -194,23 +202,11 @@ def make_empty(path: Path) -> None:
     path.touch()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("make", [make_fifo, make_directory, make_link, make_other, make_empty])
-def test_destination_taken(
-    ground: Ground,
-    other_file_system: Path,
-    refuse_links: Callable[[], None],
-    tally: Tally,
-    make: Callable[[Path], None],
-    way: str,
-) -> None:
+def test_destination_taken(ground: Ground, tally: Tally, make: Callable[[Path], None]) -> None:
     """Nothing in storage is replaced, the arrival stays, and the finder never blocks."""
-    if way == "copy":
-        ground.source = other_file_system / "in"
-        ground.source.mkdir()
-        ground.options["source"] = str(ground.source)
-    if way == "rename":
-        refuse_links()
     path = ground.put("d/a", OLD)
     there = ground.root / "d/a"
     there.parent.mkdir()
@@ -234,21 +230,10 @@ def test_destination_taken(
     tally("destination taken", 1)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_destination_has_the_same_bytes(
-    ground: Ground,
-    other_file_system: Path,
-    refuse_links: Callable[[], None],
-    way: str,
-    tally: Tally,
-) -> None:
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.usefixtures("way")
+def test_destination_has_the_same_bytes(ground: Ground, tally: Tally) -> None:
     """An untracked file of the same bytes is taken for the arrival, and stays what it is."""
-    if way == "copy":
-        ground.source = other_file_system / "in"
-        ground.source.mkdir()
-        ground.options["source"] = str(ground.source)
-    if way == "rename":
-        refuse_links()
     path = ground.put("a", OLD)
     (ground.root / "a").write_bytes(OLD)
     inode = (ground.root / "a").stat().st_ino
