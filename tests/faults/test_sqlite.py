@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.media import injected
 from tests.faults.night import ALLOWED_S, Night
 from tests.system.conftest import installed, sqlite_url
 from tests.system.product import Product
@@ -90,6 +91,30 @@ def test_no_space_left(sqlite_template: Path, tmp_path: Path, tally: Tally) -> N
             survive(out_of_space, product, tally, OUTAGE_S, 4000, says_why=True)
     finally:
         subprocess.run(["umount", "--lazy", str(volume)], check=True)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("error", ["EIO", "EROFS"])
+def test_writes_fail(product_on_sqlite: Product, tally: Tally, error: str) -> None:
+    """The medium fails, or turned read-only, under a running finder; then it is well again."""
+    product = product_on_sqlite
+    command = product.start("runfinder", product.finder_yaml())
+    product.land("before.fits")
+    product.wait(lambda: product.stored() == 1, "it works")
+    database = Path(product.url.removeprefix("sqlite:///"))
+    paths = [database, database.with_name(f"{database.name}-wal")]
+    with injected(product, command, {"pwrite64": error}, paths) as injection:
+        product.land("meanwhile.fits")
+        product.wait(injection.count, "it fails")
+        product.wait(lambda: command.says("the database cannot be used"), "it says so")
+        assert (product.buffer / "meanwhile.fits").exists()
+        failed = injection.count()
+    begin = time.monotonic()
+    product.wait(lambda: product.stored() == 2, "it goes on by itself")
+    took = time.monotonic() - begin
+    command.stops()
+    product.check_at_rest()
+    tally(f"SQLite: {error} at its writes", failed, took)
 
 
 def test_gone_at_the_start(product_on_sqlite: Product) -> None:
