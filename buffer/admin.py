@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.safestring import SafeString
 
-from buffer import shown
+from buffer import admin_alerts, shown  # noqa: F401  (registers its pages)
 from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, Since, badge, preformatted
 from buffer.admin_pauses import PausableAdmin
 from buffer.admin_search import files_matching

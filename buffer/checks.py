@@ -33,3 +33,17 @@ def database_is_supported(**_: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+@register()
+def webhook_can_be_used(**_: Any) -> list[CheckMessage]:
+    """Refuse a webhook that cannot be posted to, or that nobody could tell from a forgery."""
+    url, key = settings.ALERT_WEBHOOK, settings.ALERT_WEBHOOK_KEY
+    if not url:
+        return []
+    if not url.startswith(("https://", "http://")):
+        return [Error("ALERT_WEBHOOK is no http or https address", id="buffer.E003")]
+    if not key:
+        hint = "set ALERT_WEBHOOK_KEY, and give it to whoever receives the alerts"
+        return [Error("ALERT_WEBHOOK is set without a key", hint=hint, id="buffer.E004")]
+    return []

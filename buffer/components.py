@@ -162,6 +162,11 @@ def latest(kind: ComponentKind) -> list[Component]:
     return list({(row.host, row.subject): row for row in rows}.values())
 
 
+def last_run(kind: ComponentKind, subject: str, host: str = "") -> list[Component]:
+    """Give the last known run of one subject, for each host or for one."""
+    return [row for row in latest(kind) if row.subject == subject and host in ("", row.host)]
+
+
 def is_live(row: Component, now: datetime) -> bool:
     """Tell whether a run was heard of lately.
 

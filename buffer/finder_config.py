@@ -21,6 +21,7 @@ from buffer.values import (
     Flag,
     LocalPath,
     Seconds,
+    SomeHours,
     null_as,
     refused,
 )
@@ -158,6 +159,14 @@ class Search(Section):
         return FILE_DELAY_S if self.delay is None else self.delay
 
 
+class FinderAlerts(Section):
+    """``finder.alerts``: what somebody is to be told of."""
+
+    silence_hours: SomeHours | None = Field(
+        default=None, description="Nothing was stored for so many hours; null: never mind."
+    )
+
+
 class Finder(Section):
     """``finder``."""
 
@@ -173,6 +182,7 @@ class Finder(Section):
         "source nor in the storage.",
     )
     search: Search = Field(description="How files are found; `method` is required.")
+    alerts: Annotated[FinderAlerts, null_as(FinderAlerts)] = Field(default_factory=FinderAlerts)
     pause: Seconds = Field(default=1.0, description="Between cycles.")
     fsync: Flag = Field(
         default=True,

@@ -10,7 +10,7 @@ from typing import Final
 
 from django.db import DatabaseError, InterfaceError
 
-from buffer import outages, sqlviews, storages
+from buffer import alerts, outages, sqlviews, storages
 from buffer.components import Heartbeat
 from buffer.finder_config import FinderFile
 from buffer.locking import lock_source
@@ -85,6 +85,7 @@ def _loop(heartbeat: Heartbeat, queue: str, *, once: bool) -> None:
         with contextlib.suppress(QueueUnavailable):  # it is done later, and said below
             workers.purge()
         away = False
+        watch = alerts.Watch()
         while not stop.requested:
             workers.check()
             heartbeat.beat(canary_s=workers.canary_age_s())
@@ -92,6 +93,7 @@ def _loop(heartbeat: Heartbeat, queue: str, *, once: bool) -> None:
                 # One beyond the running session, so that the next follows at once.
                 if workers.queued() == 0:
                     workers.send(_SESSION, heartbeat.id)
+                watch.step(workers.send)
                 away = False
             except QueueUnavailable as error:
                 if not away:

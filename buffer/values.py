@@ -112,6 +112,18 @@ SomeSeconds = Annotated[
     at_most(WEEK_S),
     Expects("a number of seconds, more than 0"),
 ]
+SomeHours = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False),
+    at_most(YEAR_S / 3600),
+    Expects("a number of hours, more than 0"),
+]
+SomeMinutes = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False),
+    at_most(YEAR_S / 60),
+    Expects("a number of minutes, more than 0"),
+]
 LocalPath = Annotated[Path, BeforeValidator(_whole_path), Expects("a path")]
 Day = Annotated[date, BeforeValidator(_iso_date), Expects("a date like 2020-12-31")]
 Pattern = Annotated[str, AfterValidator(_compiles), Expects("a regular expression")]

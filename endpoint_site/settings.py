@@ -94,6 +94,14 @@ INGEST_PLUGINS = env.list("INGEST_PLUGINS", default=[])
 # Whoever sends it may read /metrics; without it only this host may.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
+# Who is told of alerts, and how.
+vars().update(env.email_url("EMAIL_URL", default="smtp://localhost:25"))
+EMAIL_TIMEOUT = 5
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="endpoint@localhost")
+ALERT_EMAILS = env.list("ALERT_EMAILS", default=[])
+ALERT_WEBHOOK = env.str("ALERT_WEBHOOK", default="")
+ALERT_WEBHOOK_KEY = env.str("ALERT_WEBHOOK_KEY", default="")
+
 # django-q2 carries wake-ups only, so nothing of it is worth keeping: results are not saved and a
 # failed wake-up is not repeated (the loops send the next one). Numbers of workers, timeouts and
 # queue names are set by buffer.workers for each command.

@@ -11,7 +11,11 @@ class IngestConfig(AppConfig):
     verbose_name = "Ingestion"
 
     def ready(self) -> None:
+        from buffer import alerts
         from ingest import groups, sqlviews
+        from ingest.alerts import readings
+
+        alerts.sources.append(readings)
 
         pre_migrate.connect(sqlviews.before_migrate, sender=self)
         post_migrate.connect(sqlviews.after_migrate, sender=self)

@@ -27,6 +27,8 @@ from buffer.values import (
     Patterns,
     Positive,
     Seconds,
+    SomeHours,
+    SomeMinutes,
     SomeSeconds,
     at_most,
     null_as,
@@ -106,6 +108,33 @@ class Retry(Section):
         return self
 
 
+class IngesterAlerts(Section):
+    """``ingester.alerts``: what somebody is to be told of."""
+
+    silence_hours: SomeHours | None = Field(
+        default=None, description="No file was opened or tried for so many hours; null: never mind."
+    )
+    oldest_waiting_minutes: SomeMinutes | None = Field(
+        default=None,
+        description="The oldest file has been waiting for so many minutes; null: never mind.",
+    )
+    failure_percent: Annotated[
+        float | None,
+        Field(gt=0, le=100, allow_inf_nan=False),
+        Expects("a number of percent, more than 0, at most 100"),
+    ] = Field(
+        default=None,
+        description="So many of the files that were tried of late are FAILURE, UNKNOWN or INVALID; "
+        "null: never mind.",
+    )
+    failure_window_minutes: Annotated[SomeMinutes, at_most(1440)] = Field(
+        default=60.0, description="For failure_percent: how late; counted in steps of 5 minutes."
+    )
+    failure_least: Positive = Field(
+        default=10, description="For failure_percent: of fewer outcomes than this nothing is said."
+    )
+
+
 class PluginChoice(Section):
     """``ingester.plugin``: the way into the data management system."""
 
@@ -181,6 +210,9 @@ class IngesterSection(Section):
     pause: Seconds = Field(default=1.0, description="Between cycles with nothing to do.")
     timeout: SomeSeconds = Field(
         default=600.0, description="Deadline of an attempt; of a batch: for each of its files."
+    )
+    alerts: Annotated[IngesterAlerts, null_as(IngesterAlerts)] = Field(
+        default_factory=IngesterAlerts
     )
     retry: Retry | None = Field(
         default=None, description="Try again by itself after transient failures; null: never."

@@ -13,7 +13,7 @@ from django.db import DatabaseError, InterfaceError
 from django.db.models import Count
 from django.db.models.functions import Now
 
-from buffer import operator_pauses, outages
+from buffer import alerts, operator_pauses, outages
 from buffer.components import Heartbeat, live, worker_name
 from buffer.models import ComponentKind, Storage
 from buffer.operator_pauses import Pausable
@@ -136,9 +136,12 @@ def _with_own_workers(
         with contextlib.suppress(QueueUnavailable):  # it is done later, and said below
             workers.purge()
 
+        watch = alerts.Watch()
+
         def wake() -> None:
             workers.check()
             loop.canary_s = workers.canary_age_s()
+            watch.step(workers.send)
             if loop.waiting():
                 for _ in range(workers.idle() - workers.queued()):
                     workers.send(_SESSION, loop.run_id)
@@ -149,7 +152,10 @@ def _with_own_workers(
 def _with_external_workers(loop: _Loop, stop: StopSignals, session_s: float) -> None:
     queue = WakeUps(SHARED_QUEUE, WorkerTimeouts.for_session(session_s).timeout)
 
+    watch = alerts.Watch()
+
     def wake() -> None:
+        watch.step(queue.send)
         if loop.waiting():
             for _ in range(idle_external_workers() - queue.waiting()):
                 queue.send(_SESSION, loop.run_id)

@@ -25,12 +25,14 @@ from buffer.models import (
     Component,
     ComponentKind,
     File,
+    Notice,
     OperatorPause,
     Refusal,
     RefusalReason,
 )
 from buffer.names import escape
 from ingest import waiting
+from ingest.alerts import raised
 from ingest.models import Breaker, Ingester, Tally
 from ingest.statuses import Status
 
@@ -58,6 +60,7 @@ class FromDatabase(Collector):
         yield from _components(runs)
         yield from _finders([row for row in runs if row.kind == ComponentKind.FINDER])
         yield from _pauses(ingesters)
+        yield from _alerts()
         yield from _ingesters([row for row in runs if row.kind == ComponentKind.INGESTER])
 
 
@@ -141,6 +144,21 @@ def _pauses(ingesters: list[Ingester]) -> Iterator[Metric]:
     for ingester in ingesters:
         by_breaker.add_metric([ingester.name], ingester.pk in opened)
     yield from (by_person, by_breaker)
+
+
+def _alerts() -> Iterator[Metric]:
+    alerts = GaugeMetricFamily(
+        "endpoint_alert",
+        "1: a threshold of the YAML file is passed.",
+        labels=["component", "subject", "host", "condition"],
+    )
+    for row in raised():
+        alerts.add_metric([row.kind, escape(row.subject), row.host, row.condition], 1)
+    unsent = Notice.objects.filter(next_try_on__isnull=False).count()
+    yield from (
+        alerts,
+        GaugeMetricFamily("endpoint_unsent_notices", "Messages about alerts.", value=unsent),
+    )
 
 
 def _components(runs: list[Component]) -> Iterator[Metric]:

@@ -73,6 +73,8 @@ class Tally(models.Model):
     ingester = models.OneToOneField(Ingester, primary_key=True, on_delete=models.CASCADE)
     events = models.JSONField(default=dict, help_text="Number of events by status.")
     attempts = models.JSONField(default=dict, help_text="Their durations in buckets.")
+    # Start of five minutes, outcomes that were counted in them, those that may need a person.
+    recent = models.JSONField(default=list, editable=False)
     # Events up to the first id are counted; the second was the newest at that time, by the
     # database's clock.
     counted_to = models.BigIntegerField(default=0)

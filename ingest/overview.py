@@ -13,6 +13,7 @@ from typing import Any
 from django.db.models import Count, Exists, Min, OuterRef
 
 from buffer import dialect, shown
+from buffer.alerts import raised
 from buffer.components import is_live
 from buffer.models import Component, ComponentKind, File, OperatorPause, Refusal, Suspicion
 from buffer.names import escape
@@ -129,6 +130,19 @@ class OperatorPauseState:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertState:
+    """An alert that stands."""
+
+    id: int
+    condition: str
+    kind: str
+    subject: str
+    host: str
+    detail: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The state of everything.
 
@@ -144,6 +158,8 @@ class Overview:
         Stored files that audits found wrong, by the kind of finding.
     operator_pauses : `list`
         What persons have paused.
+    alerts : `list`
+        What a person wanted to be told of, and is the case.
     """
 
     at: datetime
@@ -153,6 +169,7 @@ class Overview:
     intents: int = 0
     suspects: list[SuspectState] = field(default_factory=list)
     operator_pauses: list[OperatorPauseState] = field(default_factory=list)
+    alerts: list[AlertState] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Give it as plain types; times stay `~datetime.datetime`."""
@@ -218,6 +235,18 @@ def overview() -> Overview:
                 sentence(row),
             )
             for row in OperatorPause.objects.standing().order_by("kind", "subject", "host")
+        ],
+        alerts=[
+            AlertState(
+                row.pk,
+                row.condition,
+                row.kind,
+                escape(row.subject),
+                row.host,
+                shown.message(row.detail),
+                row.raised_on,
+            )
+            for row in raised()
         ],
     )
 

@@ -14,12 +14,13 @@ from django.contrib import admin
 from django.contrib.admin import helpers
 from django.contrib.auth.models import Group, User
 from django.db.models import Model
+from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, reverse
 
 from buffer import operator_pauses
-from buffer.models import Component, ComponentKind, File, Refusal, Suspicion
+from buffer.models import Alert, Component, ComponentKind, File, Refusal, Suspicion
 from buffer.operator_pauses import Pausable
 from ingest import transitions
 from ingest.groups import ADMINISTRATOR, OPERATOR, VIEWER
@@ -73,6 +74,7 @@ def rows(ingester: Ingester, make_file: Callable[..., File]) -> dict[type[Model]
     )
     Suspicion.objects.create(file=file, kind="MISSING")
     operator_pauses.pause(Pausable(ComponentKind.FINDER, "/other", "here"), user="ann")
+    Alert.objects.create(condition="SILENCE", kind="finder", subject="/other", raised_on=Now())
     User.objects.create_user("somebody")
     found = {model: model._default_manager.first() for model in admin.site._registry}
     assert None not in found.values(), "the test needs a row of each model"

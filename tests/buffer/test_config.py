@@ -135,6 +135,14 @@ def test_unknown_keys_name_the_nearest(tmp_path: Path, line: str, expected: str)
         ("  actions: {alternative: [Move]}", "expected Delete, Move, Noop or null, got a list"),
         ("  actions: {alternative: Move}", "finder.duplicates: is required with"),
         ("  actions: 5", "finder.actions: expected a mapping (keys and values), got 5"),
+        (
+            "  alerts: {silence_hours: -1}",
+            "finder.alerts.silence_hours: expected a number of hours, more than 0, got -1",
+        ),
+        (
+            "  alerts: {silense_hours: 1}",
+            'finder.alerts.silense_hours: unknown key: did you mean "silence_hours"?',
+        ),
         ("  pause: 1.0e+300", "finder.pause: is too much: at most 31622400"),
         ("  pause: true", "finder.pause: expected a number of seconds, 0 or more, got true"),
         ("  pause: '1'", 'finder.pause: expected a number of seconds, 0 or more, got "1"'),

@@ -93,6 +93,17 @@ def test_retry(tmp_path: Path) -> None:
     assert ingester(tmp_path, f"{NULL}  retry: null\n").ingester.retry is None
 
 
+def test_alerts(tmp_path: Path) -> None:
+    for line in ("", "  alerts:\n", "  alerts: {}\n"):
+        alerts = ingester(tmp_path, f"{NULL}{line}").ingester.alerts
+        assert (alerts.silence_hours, alerts.oldest_waiting_minutes) == (None, None)
+        assert (alerts.failure_percent, alerts.failure_window_minutes) == (None, 60)
+    line = "  alerts: {silence_hours: 12, oldest_waiting_minutes: 0.5, failure_percent: 100}\n"
+    alerts = ingester(tmp_path, f"{NULL}{line}").ingester.alerts
+    assert (alerts.silence_hours, alerts.oldest_waiting_minutes) == (12, 0.5)
+    assert (alerts.failure_percent, alerts.failure_least) == (100, 10)
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -107,6 +118,19 @@ def test_retry(tmp_path: Path) -> None:
         ("  num_threads: null", "expected an integer of 1 or more, got null"),
         ("  daemon: 'no'", 'ingester.daemon: expected true or false, got "no"'),
         ("  timeout: 0", "ingester.timeout: expected a number of seconds, more than 0, got 0"),
+        (
+            "  alerts: {silence_hours: 0}",
+            "ingester.alerts.silence_hours: expected a number of hours, more than 0, got 0",
+        ),
+        (
+            "  alerts: {oldest_waiting_minutes: ten}",
+            "ingester.alerts.oldest_waiting_minutes: expected a number of minutes, more than 0, got"
+            ' "ten"',
+        ),
+        ("  alerts: {failure_percent: 101}", "expected a number of percent, more than 0, at most"),
+        ("  alerts: {failure_window_minutes: 1441}", "is too much: at most 1440"),
+        ("  alerts: {failure_percentage: 5}", 'unknown key: did you mean "failure_percent"?'),
+        ("  alerts: 3", "ingester.alerts: expected a mapping (keys and values), got 3"),
         ("  retry: 3", "ingester.retry: expected a mapping (keys and values), got 3"),
         ("  retry: {backoff: 9, max_backoff: 8}", "retry.max_backoff: must not be less than"),
         ("  retry: {statuses: [IGNORED]}", "expected FAILURE or UNKNOWN, got"),

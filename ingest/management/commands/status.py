@@ -110,7 +110,10 @@ def _tables(state: Overview) -> list[Table]:
 
 
 def _lines(state: Overview) -> list[str]:
-    lines = []
+    lines = [
+        f"ALERT {row.kind} {row.subject}: {row.detail} (raised {_ago(row.since, state.at)})"
+        for row in state.alerts
+    ]
     if not state.ingesters:
         lines.append("No ingester is known yet: start one with manage.py runingester.")
     if not state.components:
