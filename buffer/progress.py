@@ -71,8 +71,10 @@ class Pace:
             if total is None
             else f"{done.files:,} of {total.files:,} files",
             f"{files_per_s:,.0f} files/s",
-            f"{mb_per_s:,.1f} MB/s",
         ]
+        # Not everything that takes long reads files.
+        if done.size_bytes or (total is not None and total.size_bytes):
+            parts.append(f"{mb_per_s:,.1f} MB/s")
         effort_per_s = (done.effort - before.effort) / seconds
         if total is not None and effort_per_s > 0:
             left = max(0, total.effort - done.effort) / effort_per_s

@@ -15,6 +15,7 @@ from buffer.models import File, Refusal, Storage
 from buffer.names import escape
 from buffer.shown import is_text, unescape
 from ingest import explain_buffers
+from ingest.checks import checks, first_objection
 from ingest.explain_buffers import BufferFacts, Finder
 from ingest.explain_suspicions import SuspicionFacts, suspicions_of
 from ingest.models import Ingester, Ingestion
@@ -70,6 +71,15 @@ class RefusalFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Expectation:
+    """What an ingester would do with a file of this path, if it were stored."""
+
+    ingester: str
+    path: str
+    decision: str
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """All that is known of a path.
 
@@ -82,6 +92,8 @@ class Explanation:
     files, refusals, buffers : `list`
         Rows of that path or, without a directory, of that name; refusals of it, newest first;
         what the known buffers hold there.
+    expectations : `list`
+        If there is no such file: what ingesters would do with one.
     """
 
     path: str
@@ -89,6 +101,15 @@ class Explanation:
     files: list[FileFacts] = field(default_factory=list)
     refusals: list[RefusalFacts] = field(default_factory=list)
     buffers: list[BufferFacts] = field(default_factory=list)
+    expectations: list[Expectation] = field(default_factory=list)
+
+
+def tracked_files(path: str) -> list[File]:
+    """Give the files that a path names, as `explain` reads it."""
+    storages = list(Storage.objects.order_by("name"))
+    finders = explain_buffers.known_finders()
+    roots = [storage.root for storage in storages] + [finder.root for finder in finders]
+    return _files(path, storages, {root: _below(root, path) for root in roots})
 
 
 def explain(path: str) -> Explanation:
@@ -126,6 +147,7 @@ def explain(path: str) -> Explanation:
         files=facts,
         refusals=refusal_facts,
         buffers=buffers,
+        expectations=[] if files else _expectations(storages, finders, below),
     )
 
 
@@ -182,6 +204,34 @@ def _refusals(path: str, finders: Sequence[Finder], below: dict[str, list[str]])
     if not places:
         return []
     return list(Refusal.objects.filter(places).order_by("-last_seen")[:_SOME])
+
+
+def _expectations(
+    storages: Sequence[Storage], finders: Sequence[Finder], below: dict[str, list[str]]
+) -> list[Expectation]:
+    """Say what the lists of ingesters make of a path that is not tracked."""
+    found = []
+    for storage in storages:
+        roots = [storage.root, *(one.root for one in finders if one.storage_id == storage.pk)]
+        relatives = list(dict.fromkeys(rel for root in roots for rel in below[root]))
+        for ingester in Ingester.objects.filter(storage=storage).order_by("name"):
+            for relative in relatives[:1]:
+                found.append(
+                    Expectation(ingester.name, escape(relative), _decision(ingester, relative))
+                )
+    return found
+
+
+def _decision(ingester: Ingester, relative: str) -> str:
+    directory, _, name = relative.rpartition("/")
+    settings = ingester.settings
+    include, exclude = settings.get("include_list") or [], settings.get("exclude_list") or []
+    # The last check looks at the file itself.
+    by_lists = checks(include, exclude)[:-1]
+    objection = first_objection(by_lists, File(relpath=directory, filename=name), relative)
+    if objection is None:
+        return "it would be tried"
+    return f"it would be {objection.status}: {shown.message(objection.message)}"
 
 
 def _file_facts(file: File) -> FileFacts:

@@ -6,7 +6,7 @@ What is being worked on right now is left alone and counted: its outcome is not 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -56,6 +56,11 @@ class Result:
             self.already + other.already,
             self.unfit + other.unfit,
         )
+
+    @property
+    def total(self) -> int:
+        """How many files were looked at."""
+        return self.asked + self.claimed + self.already + self.unfit
 
     def sentence(self) -> str:
         """Say it in words."""
@@ -170,7 +175,17 @@ def of_events(
     )
 
 
-def rerun(rows: QuerySet[Ingestion] | Iterable[int], *, user: str, note: str = "") -> Result:
+def _tell_nobody(done: int, total: int) -> None:
+    """Show no progress."""
+
+
+def rerun(
+    rows: QuerySet[Ingestion] | Iterable[int],
+    *,
+    user: str,
+    note: str = "",
+    tell: Callable[[int, int], object] = _tell_nobody,
+) -> Result:
     """Ask for another attempt of files that are known at their ingester.
 
     Parameters
@@ -181,6 +196,8 @@ def rerun(rows: QuerySet[Ingestion] | Iterable[int], *, user: str, note: str = "
         Who asks.
     note : `str`, optional
         Why.
+    tell : callable, optional
+        Called now and then with how many are done, of how many.
 
     Returns
     -------
@@ -189,13 +206,20 @@ def rerun(rows: QuerySet[Ingestion] | Iterable[int], *, user: str, note: str = "
     """
     ids = rows.order_by().values_list("pk", flat=True) if isinstance(rows, QuerySet) else rows
     result = Result()
-    for batch in _batches(ids):
+    everything = sorted(set(ids))
+    for batch in _batches(everything):
         result += _rerun_batch(batch, user[:_USER_CHARS], note)
+        tell(result.total, len(everything))
     return result
 
 
 def rerun_files(
-    files: QuerySet[File] | Iterable[int], ingester: Ingester, *, user: str, note: str = ""
+    files: QuerySet[File] | Iterable[int],
+    ingester: Ingester,
+    *,
+    user: str,
+    note: str = "",
+    tell: Callable[[int, int], object] = _tell_nobody,
 ) -> Result:
     """Ask for another attempt of files at one ingester, known there or not.
 
@@ -209,6 +233,8 @@ def rerun_files(
         Who asks.
     note : `str`, optional
         Why.
+    tell : callable, optional
+        Called now and then with how many are done, of how many.
 
     Returns
     -------
@@ -217,7 +243,8 @@ def rerun_files(
     """
     ids = files.order_by().values_list("pk", flat=True) if isinstance(files, QuerySet) else files
     result = Result()
-    for batch in _batches(ids):
+    everything = sorted(set(ids))
+    for batch in _batches(everything):
         fit = list(
             File.objects.stored()
             .filter(storage=ingester.storage_id, pk__in=batch)
@@ -229,6 +256,7 @@ def rerun_files(
             known = Ingestion.objects.filter(ingester=ingester, file__in=fit)
             result += rerun(known, user=user, note=note)
         result += Result(unfit=len(batch) - len(fit))
+        tell(result.total, len(everything))
     return result
 
 
@@ -269,9 +297,8 @@ def _step(row: Ingestion, user: str, note: str) -> transitions.Step:
     )
 
 
-def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
-    """Cut ids into batches; all of them are read first, so that what is meant stays the same."""
-    everything = sorted(set(ids))
+def _batches(everything: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Cut ids into batches; all of them were read before, so that what is meant stays the same."""
     for at in range(0, len(everything), BATCH_SIZE):
         yield everything[at : at + BATCH_SIZE]
 

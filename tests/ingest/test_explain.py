@@ -15,6 +15,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from buffer import operator_pauses
 from buffer.models import (
     Component,
     ComponentKind,
@@ -26,6 +27,7 @@ from buffer.models import (
     Suspicion,
 )
 from buffer.names import escape
+from buffer.operator_pauses import Pausable
 from ingest import transitions
 from ingest.explain import explain
 from ingest.models import Breaker, Ingester, Ingestion
@@ -350,3 +352,42 @@ def test_a_file_that_waits_for_the_target(ingester: Ingester, make_file: MakeFil
         (one,) = found.ingesters
         assert "but the ingester is paused since" in one.next
         assert "no route to host; the target is probed with one file at" in one.next
+
+
+def test_what_ingesters_would_do_with_a_path_that_was_never_seen(
+    finder: Component, ingester: Ingester
+) -> None:
+    lists = {"include_list": [r"\.fits$"], "exclude_list": ["^bias/"]}
+    Ingester.objects.update(settings=lists)
+    Ingester.objects.create(name="other", storage=ingester.storage)
+
+    def decisions(path: str) -> list[str]:
+        found = explain(path)
+        assert found.verdict.startswith("Never seen")
+        return [row.decision for row in found.expectations]
+
+    assert decisions(f"{finder.subject}/a.fits") == ["it would be tried"] * 2
+    assert decisions("bias/a.fits") == [
+        "it would be IGNORED: ingester.exclude_list has '^bias/'",
+        "it would be tried",
+    ]
+    assert decisions(f"{ingester.storage.root}/a.txt")[0] == (
+        "it would be IGNORED: no pattern of ingester.include_list matches"
+    )
+    assert decisions("/nowhere/a.fits") == []
+    out = io.StringIO()
+    call_command("explain", "bias/a.fits", stdout=out)
+    assert "If such a file were stored\n  gen3_file_events: it would be IGNORED" in out.getvalue()
+
+
+def test_a_file_that_is_tracked_needs_no_guess(ingester: Ingester, make_file: MakeFile) -> None:
+    assert explain(make_file().path).expectations == []
+
+
+def test_a_finder_that_a_person_has_paused(finder: Component) -> None:
+    what = Pausable.of(finder)
+    assert what is not None
+    operator_pauses.pause(what, user="ann", note="new disk")
+    text = conclusion(arrive(finder, "a.fits"))
+    assert text.startswith("the finder is paused by ann since")
+    assert text.endswith(f"new disk; manage.py resume --finder {finder.subject} lets it go on")

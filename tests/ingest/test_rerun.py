@@ -272,3 +272,39 @@ def test_bad_usage_is_named(ingester: Ingester, make_file: MakeFile) -> None:
 
 def test_without_any_ingester(db: None) -> None:
     assert "none: start one with runingester" in usage_error("--ingester=x", "--all")
+
+
+def test_progress_is_told(
+    ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH_SIZE", 2)
+    rows = [known(ingester, make_file(), Status.FAILURE) for _ in range(5)]
+    hold(rows[0])
+    told: list[tuple[int, int]] = []
+    rerun([row.pk for row in rows], user="ann", tell=lambda *numbers: told.append(numbers))
+    assert told == [(2, 5), (4, 5), (5, 5)]
+    told.clear()
+    rerun_files(
+        [row.file_id for row in rows],
+        ingester,
+        user="ann",
+        tell=lambda *numbers: told.append(numbers),
+    )
+    assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_long_work_says_how_far_it_is(
+    ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH_SIZE", 1)
+    monkeypatch.setattr("buffer.progress.Progress.is_watched", staticmethod(lambda: False))
+    monkeypatch.setattr("ingest.management.commands.rerun.LINE_EVERY_S", 0.0)
+    for _ in range(3):
+        known(ingester, make_file(), Status.FAILURE)
+    out, err = io.StringIO(), io.StringIO()
+    options = ("--ingester", ingester.name, "--status", "FAILURE")
+    call_command("rerun", *options, stdout=out, stderr=err)
+    assert out.getvalue().count("\n") == 1, "lines for a script stay as they are"
+    lines = err.getvalue().splitlines()
+    assert [line.partition(",")[0] for line in lines] == [f"{n} of 3 files" for n in (1, 2, 3)]
+    assert "MB/s" not in err.getvalue()

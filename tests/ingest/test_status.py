@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.utils import timezone
 
 from buffer.models import (
@@ -22,6 +25,7 @@ from buffer.models import (
     RefusalReason,
     Suspicion,
 )
+from buffer.signals import StopSignals
 from ingest import transitions
 from ingest.models import Breaker, Ingester, Ingestion
 from ingest.overview import overview
@@ -184,3 +188,65 @@ def test_a_database_that_is_not_migrated(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(CommandError, match="run `manage") as caught:
             call_command(command, *(["x"] if command == "explain" else []))
         assert caught.value.returncode == 2
+
+
+class Terminal(io.StringIO):
+    """Takes what is printed, and pretends to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Have a watch stop after its third pause; gives the pauses."""
+    pauses: list[float] = []
+
+    def wait(stop: StopSignals, seconds: float) -> bool:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return stop.requested
+
+    monkeypatch.setattr(StopSignals, "wait", wait)
+    return pauses
+
+
+def test_watching(busy: Ingester, looks: list[float]) -> None:
+    out = Terminal()
+    call_command("status", "--watch", stdout=out)
+    assert looks == [2.0] * 3
+    assert out.getvalue().count("\x1b[H\x1b[J") == out.getvalue().count("Open refusals") == 3
+
+
+def test_watching_in_a_pipe(busy: Ingester, looks: list[float]) -> None:
+    text = run("--watch", "0.5")
+    assert looks == [0.5] * 3
+    assert text.count("Open refusals") == 3 and "\x1b" not in text
+
+
+def test_watching_for_a_script(busy: Ingester, looks: list[float]) -> None:
+    lines = run("--watch", "--json").splitlines()
+    assert [json.loads(line)["ingesters"][0]["name"] for line in lines] == [busy.name] * 3
+
+
+def test_watching_a_database_that_goes_away(
+    busy: Ingester, looks: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ingest.management.commands import status
+
+    def away() -> None:
+        raise OperationalError("postgres://a:hunter2@h is away")
+
+    monkeypatch.setattr(status, "overview", away)
+    monkeypatch.setattr("buffer.outages.away", lambda error: None)
+    out, err = io.StringIO(), io.StringIO()
+    call_command("status", "--watch", stdout=out, stderr=err)
+    assert (out.getvalue(), err.getvalue().count("does not answer")) == ("", 3)
+    assert "hunter2" not in err.getvalue()
+
+
+@pytest.mark.parametrize("seconds", ["0", "x", "nan", "inf"])
+def test_watching_needs_a_time(seconds: str) -> None:
+    with pytest.raises(CommandError, match="expected a number of seconds"):
+        run("--watch", seconds)

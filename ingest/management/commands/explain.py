@@ -50,6 +50,11 @@ def _lines(found: Explanation) -> Iterator[str]:
         yield f"Buffer {buffer.source}"
         yield f"  {buffer.path}: {buffer.conclusion}"
         yield f"  {buffer.finder}"
+    if found.expectations:
+        yield ""
+        yield "If such a file were stored"
+    for row in found.expectations:
+        yield f"  {row.ingester}: {row.decision} ({row.path})"
     for refusal in found.refusals:
         yield ""
         state = "standing" if refusal.open else refusal.resolved

@@ -14,6 +14,7 @@ from buffer import database_ready
 from buffer.commands import EXIT_CONFIGURATION, configuration_errors
 from buffer.models import File
 from buffer.names import escape
+from buffer.progress import LINE_EVERY_S, Amount, Progress
 from ingest.models import Ingester
 from ingest.rerun import Selection, rerun, rerun_files
 from ingest.statuses import Status
@@ -73,10 +74,17 @@ class Command(BaseCommand):
                 self.stdout.write(f"{selected} files selected; nothing was changed (--dry-run)")
             return
         user, note = options["user"] or _login_name(), options["note"]
-        if by_id_only:
-            result = rerun_files(selection.file_ids or (), selection.ingester, user=user, note=note)
-        else:
-            result = rerun(selection.ingestions(), user=user, note=note)
+        with Progress(self.stderr.write, LINE_EVERY_S) as progress:
+
+            def tell(done: int, total: int) -> None:
+                progress.show(Amount(done), Amount(total))
+
+            if by_id_only:
+                result = rerun_files(
+                    selection.file_ids or (), selection.ingester, user=user, note=note, tell=tell
+                )
+            else:
+                result = rerun(selection.ingestions(), user=user, note=note, tell=tell)
         if json:
             counts = {
                 "asked": result.asked,

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json as jsonlib
-import shutil
-from datetime import datetime
-from typing import Any
+from argparse import ArgumentTypeError
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from buffer import database_ready
+from buffer import database_ready, outages
 from buffer.commands import configuration_errors
-from ingest.overview import IngesterState, Overview, overview
-from ingest.statuses import NEEDS_A_PERSON, Status
+from buffer.redaction import redact
+from buffer.signals import StopSignals
+from ingest.overview import overview
+from ingest.status_page import page
+
+_WATCH_S: Final = 2.0
+#: To the upper left corner, and nothing below.
+_CLEAR: Final = "\x1b[H\x1b[J"
 
 
 class Command(BaseCommand):
@@ -27,126 +28,50 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the form of the answer."""
-        parser.add_argument("--json", action="store_true", help="print JSON for a script")
+        parser.add_argument(
+            "--json", action="store_true", help="print JSON for a script; with --watch, by lines"
+        )
+        parser.add_argument(
+            "--watch",
+            type=_seconds,
+            nargs="?",
+            const=_WATCH_S,
+            metavar="SECONDS",
+            help=f"again and again, until Ctrl-C (default: every {_WATCH_S:g} s)",
+        )
 
-    def handle(self, *, json: bool, **options: Any) -> None:
+    def handle(self, *, json: bool, watch: float | None, **options: Any) -> None:
         """Print it; exits with status 2 if the database cannot be used."""
         with configuration_errors():
             database_ready.require_migrated()
+        if watch is None:
+            self.stdout.write(self._look(json, indent=2))
+            return
+        begin = _CLEAR if self.stdout.isatty() and not json else ""
+        with StopSignals() as stop:
+            while not stop.requested:
+                try:
+                    text = self._look(json, indent=None)
+                except outages.UNAVAILABLE as error:
+                    outages.away(error)
+                    self.stderr.write(f"the database does not answer: {redact(str(error))}".strip())
+                else:
+                    self.stdout.write(f"{begin}{text}")
+                    self.stdout.flush()
+                stop.wait(watch)
+
+    def _look(self, json: bool, indent: int | None) -> str:
         state = overview()
         if json:
-            self.stdout.write(jsonlib.dumps(state.as_json(), cls=DjangoJSONEncoder, indent=2))
-            return
-        # As wide as it needs to be where there is no edge: in a pipe.
-        terminal = self.stdout.isatty()
-        page = io.StringIO()
-        console = Console(
-            file=page,
-            force_terminal=terminal,
-            width=shutil.get_terminal_size().columns if terminal else 200,
-            highlight=False,
-        )
-        for table in _tables(state):
-            console.print(table)
-        for line in _lines(state):
-            console.print(Text(line))
-        self.stdout.write(page.getvalue())
+            return jsonlib.dumps(state.as_json(), cls=DjangoJSONEncoder, indent=indent)
+        return page(state, terminal=self.stdout.isatty())
 
 
-def _tables(state: Overview) -> list[Table]:
-    ingesters = Table(title="Ingesters", title_justify="left")
-    for name in ("ingester", "plugin", "live"):
-        ingesters.add_column(name)
-    shown = [s for s in Status if s not in (Status.UNTRIED, Status.RERUN, Status.PENDING)]
-    for name in ("waiting", "held", "retrying", *(status.value for status in shown)):
-        ingesters.add_column(name, justify="right")
-    ingesters.add_column("oldest waiting")
-    held_back = {row.subject for row in state.operator_pauses if row.kind == "ingester"}
-    for one in state.ingesters:
-        numbers = [(one.waiting, ""), (one.held, ""), (one.retries, "")]
-        numbers += [(one.counts.get(s, 0), "red" if s in NEEDS_A_PERSON else "") for s in shown]
-        ingesters.add_row(
-            Text(one.name),
-            Text(one.plugin or "never started"),
-            _at_work(one, held_back),
-            *(Text(str(number), style if number else "dim") for number, style in numbers),
-            Text(_ago(one.oldest_waiting, state.at)),
-        )
-    tables = [ingesters]
-    if state.components:
-        components = Table(title="Components", title_justify="left")
-        for name in ("component", "works for", "host", "pid", "last heard of", "message"):
-            components.add_column(name)
-        for row in state.components:
-            seen = _ago(row.seen_on, state.at)
-            components.add_row(
-                Text(row.kind),
-                Text(row.subject),
-                Text(row.host),
-                str(row.pid),
-                Text(seen) if row.live else Text(f"{seen}: SILENT", "red"),
-                Text(row.message),
-            )
-        tables.append(components)
-    if state.refusals:
-        refusals = Table(title="Open refusals", title_justify="left")
-        refusals.add_column("reason")
-        refusals.add_column("files", justify="right")
-        refusals.add_column("oldest")
-        for refusal in state.refusals:
-            refusals.add_row(
-                refusal.reason, str(refusal.count), Text(_ago(refusal.oldest, state.at))
-            )
-        tables.append(refusals)
-    if state.suspects:
-        suspects = Table(title="Suspect files", title_justify="left")
-        suspects.add_column("found by an audit")
-        suspects.add_column("files", justify="right")
-        suspects.add_column("oldest")
-        for suspect in state.suspects:
-            suspects.add_row(suspect.kind, str(suspect.count), Text(_ago(suspect.oldest, state.at)))
-        tables.append(suspects)
-    return tables
-
-
-def _lines(state: Overview) -> list[str]:
-    lines = [
-        f"ALERT {row.kind} {row.subject}: {row.detail} (raised {_ago(row.since, state.at)})"
-        for row in state.alerts
-    ]
-    if not state.ingesters:
-        lines.append("No ingester is known yet: start one with manage.py runingester.")
-    if not state.components:
-        lines.append("No component is running.")
-    if not state.refusals:
-        lines.append("No open refusals.")
-    if state.intents:
-        lines.append(f"{state.intents} files are being taken in.")
-    lines += [
-        f"{row.kind} {row.subject}{f' on {row.host}' if row.host else ''}: {row.text}"
-        for row in state.operator_pauses
-    ]
-    said = {row.text for row in state.operator_pauses}
-    for one in state.ingesters:
-        if one.pause is not None:
-            lines.append(f"{one.name}: {one.pause}; {one.pause.next}")
-        lines += [f"{one.name}: {message}" for message in one.messages if message not in said]
-    return lines
-
-
-def _at_work(one: IngesterState, held_back: set[str]) -> Text:
-    if not one.live:
-        return Text("no", "red" if one.waiting else "")
-    if one.name in held_back:
-        return Text("paused", "yellow")
-    return Text("yes") if one.pause is None else Text("paused", "red")
-
-
-def _ago(moment: datetime | None, now: datetime) -> str:
-    if moment is None:
-        return ""
-    seconds = max(0, int((now - moment).total_seconds()))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86400:
+        raise ArgumentTypeError(f"expected a number of seconds from 0.1 on, got {text!r}")
+    return seconds
