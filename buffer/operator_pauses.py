@@ -14,7 +14,7 @@ from typing import Final
 
 from django.db import IntegrityError, transaction
 
-from buffer import dialect, shown
+from buffer import dialect, outages, shown
 from buffer.models import Component, ComponentKind, OperatorPause, OperatorPauseQuerySet
 from buffer.names import escape
 
@@ -112,7 +112,7 @@ def sentence(row: OperatorPause) -> str:
 
 
 class Watch:
-    """Looks again and again, and not too often.
+    """Looks again and again, and not too often; while the database is away all stays as it was.
 
     Parameters
     ----------
@@ -130,6 +130,9 @@ class Watch:
     def look(self) -> str:
         """Say by whom, since when and why it is paused; '' if it is not."""
         if self._clock() >= self._next:
-            self._found = look(self._what)
             self._next = self._clock() + LOOK_EVERY_S
+            try:
+                self._found = look(self._what)
+            except outages.UNAVAILABLE as error:
+                outages.away(error)
         return self._found

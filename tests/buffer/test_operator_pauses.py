@@ -11,6 +11,7 @@ import pytest
 from django.contrib.admin import helpers
 from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
 
@@ -98,6 +99,28 @@ def test_who_watches_does_not_ask_all_the_time(
     assert watch.look() == ""
     now[0] += operator_pauses.LOOK_EVERY_S
     assert watch.look().startswith("paused by ann")
+
+
+def test_who_watches_outlasts_the_database(
+    finder: Pausable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    watch = Watch(finder, clock=lambda: now[0])
+    operator_pauses.pause(finder, user="ann")
+    paused = watch.look()
+
+    def away(what: Pausable) -> str:
+        raise OperationalError("gone")
+
+    # It would close the connection that the test's transaction is open on.
+    monkeypatch.setattr("buffer.outages.away", lambda error: None)
+    with monkeypatch.context() as gone:
+        gone.setattr(operator_pauses, "look", away)
+        now[0] += 1
+        assert watch.look() == paused != ""
+    operator_pauses.resume(finder, user="ann")
+    now[0] += 1
+    assert watch.look() == ""
 
 
 # Commands

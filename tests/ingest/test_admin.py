@@ -466,7 +466,7 @@ def test_the_front_page_is_cheap(
     for _ in range(20):
         known(ingester, make_file())
     page(admin_client, reverse("admin:index"))
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(14):
         page(admin_client, reverse("admin:index"))
 
 

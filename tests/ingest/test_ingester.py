@@ -10,7 +10,11 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.admin import helpers
+from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from buffer import operator_pauses
@@ -97,3 +101,26 @@ def test_status_and_explain_say_so(
     assert (pause["kind"], pause["by"], pause["note"]) == ("ingester", "ann", "new disk")
     found: Any = explain(file.path).files[0].ingesters[0]
     assert f"{text}; manage.py resume --ingester {ingester.name}" in found.next
+
+
+@pytest.mark.django_db
+def test_the_admin_pauses_an_ingester_and_says_so(
+    admin_client: Client, ingester: Ingester, settings: Any
+) -> None:
+    settings.WHITENOISE_AUTOREFRESH = True
+    url = reverse("admin:ingest_ingester_changelist")
+
+    def act(action: str) -> None:
+        rows = {helpers.ACTION_CHECKBOX_NAME: [ingester.pk]}
+        form = {"action": action, "confirmed": "yes", "note": "new disk", **rows}
+        assert admin_client.post(url, form).status_code == 302
+
+    act("pause_selected")
+    what = Pausable(ComponentKind.INGESTER, ingester.name)
+    text = operator_pauses.look(what)
+    assert text.startswith("paused by admin since") and text.endswith("new disk")
+    assert text in admin_client.get(url).content.decode()
+    act("resume_selected")
+    assert not operator_pauses.look(what)
+    assert "new disk" not in admin_client.get(url).content.decode()
+    assert LogEntry.objects.filter(object_id=str(ingester.pk)).count() == 2
