@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,8 @@ class HostProcess:
         self._tail = b""
         self._next_tick = 0.0
         self._to_send = bytearray()
-        self._received = bytearray()
-        self._scanned = 0
+        self._lines: deque[bytes] = deque()
+        self._begun_line = b""
         command_read, self._command = os.pipe()
         self._output, output_write = os.pipe()
         stderr_read, stderr_write = os.pipe()
@@ -207,21 +208,17 @@ class HostProcess:
         if not chunk:
             self._selector.unregister(self._output)
             return None
-        self._received += chunk
+        *lines, self._begun_line = (self._begun_line + chunk).split(b"\n")
+        self._lines += lines
         return True
 
     def _next_message(self) -> dict[str, Any] | None:
-        end = self._received.find(b"\n", self._scanned)
-        if end < 0:
-            self._scanned = len(self._received)
-            if self._scanned > MAX_LINE:
+        if not self._lines:
+            if len(self._begun_line) > MAX_LINE:
                 raise ProcessGone(f"sent a line of more than {MAX_LINE} bytes to its host")
             return None
-        line = bytes(self._received[:end])
-        del self._received[: end + 1]
-        self._scanned = 0
         try:
-            return decode(line)
+            return decode(self._lines.popleft())
         except ValueError as error:
             raise ProcessGone("wrote into the pipe to its host") from error
 

@@ -35,7 +35,7 @@ def encode(message: Mapping[str, Any]) -> bytes:
 
 def decode(line: bytes) -> dict[str, Any]:
     """Return the message of a line; raise ValueError if there is none."""
-    message = json.loads(line)
+    message = json.loads(line.decode("ascii"))
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise ValueError("expected a JSON object with a type")
     return message
