@@ -6,6 +6,7 @@ Nothing here knows of targets; see `ingest.models` for what became of a file at 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -49,6 +50,15 @@ class FileQuerySet(models.QuerySet["File"]):
     def unreleased(self) -> FileQuerySet:
         """Files whose arrival may still lie in the buffer beside the stored copy."""
         return self.filter(source__isnull=False)
+
+    def paths(self, ids: Sequence[int]) -> dict[int, str]:
+        """Paths of files relative to the storage root, by id; without making models of them."""
+        rows = self.filter(pk__in=ids).values_list("pk", "relpath", "filename")
+        return {pk: _path(relpath, filename) for pk, relpath, filename in rows}
+
+
+def _path(relpath: str, filename: str) -> str:
+    return f"{relpath}/{filename}" if relpath else filename
 
 
 class File(models.Model):
@@ -108,7 +118,7 @@ class File(models.Model):
     @property
     def path(self) -> str:
         """Path relative to the storage root."""
-        return f"{self.relpath}/{self.filename}" if self.relpath else self.filename
+        return _path(self.relpath, self.filename)
 
     def path_below(self, root: str | Path) -> str:
         """Absolute path below `root`, the storage area as it is mounted here."""

@@ -113,21 +113,17 @@ class Batch:
         StorageUnavailable
             The storage area is not mounted; nothing was begun.
         """
-        files = File.objects.in_bulk([claimed.file_id for claimed in self._claim.files])
-        paths = {
-            claimed: files[claimed.file_id].path_below(self._run.root)
-            for claimed in self._claim.files
-        }
+        names = File.objects.paths([claimed.file_id for claimed in self._claim.files])
         wanted = list(self._claim.files)
         if self._is_question(wanted[0]):
             # Lanes are not mixed: all of this claim are.
             try:
-                wanted = self._ask(wanted, paths)
+                wanted = self._ask(wanted, names)
             except (LeaseLost, StopRequested):
                 claims.drop(self._claim, [claimed.ingestion_id for claimed in wanted])
                 return
         try:
-            self._begin(wanted, files, paths)
+            self._begin(wanted, names)
         except StorageUnavailable:
             claims.drop(self._claim, [claimed.ingestion_id for claimed in wanted])
             raise
@@ -158,17 +154,20 @@ class Batch:
             Status.UNKNOWN not in self._run.section.file_status
         )
 
-    def _begin(
-        self, wanted: list[Claimed], files: dict[int, File], paths: dict[Claimed, str]
-    ) -> None:
+    def _path(self, name: str) -> str:
+        """Give the path on this host of a path in the storage area."""
+        return f"{self._run.root}/{name}"
+
+    def _begin(self, wanted: list[Claimed], names: dict[int, str]) -> None:
         """Make the claimed files PENDING, and those that are objected to what they are.
 
         Nothing is written before all were looked at.
         """
         steps = []
         for claimed in wanted:
-            path = paths[claimed]
-            objection = first_objection(self._checks, files[claimed.file_id], path)
+            name = names[claimed.file_id]
+            path = self._path(name)
+            objection = first_objection(self._checks, name, path)
             if objection is not None and objection.status == Status.INVALID:
                 self._require_storage()
             if objection is None:
@@ -201,10 +200,11 @@ class Batch:
             if claimed.ingestion_id in began
         }
 
-    def _ask(self, doubtful: list[Claimed], paths: dict[Claimed, str]) -> list[Claimed]:
+    def _ask(self, doubtful: list[Claimed], names: dict[int, str]) -> list[Claimed]:
         """Ask the target about files whose outcome nobody saw; give those to be tried again."""
+        paths = {c.file_id: self._path(names[c.file_id]) for c in doubtful}
         try:
-            there = self._present([paths[claimed] for claimed in doubtful])
+            there = self._present(list(paths.values()))
         except _CannotTell as error:
             self.tried = isinstance(error, _DoesNotTell)
             if self._probing and self.tried:
@@ -217,7 +217,7 @@ class Batch:
         steps, again = [], []
         retry = self._run.section.retry
         for claimed in doubtful:
-            if paths[claimed] in there:
+            if paths[claimed.file_id] in there:
                 note = "the outcome was unknown; the target has the file"
                 steps.append(
                     self._ledger.step(

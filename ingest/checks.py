@@ -10,7 +10,7 @@ from pathlib import Path
 
 from buffer import storages
 from buffer.exclusion import ExcludeList
-from buffer.models import File, Storage
+from buffer.models import Storage
 from buffer.problems import ConfigError
 from ingest.statuses import Status
 
@@ -27,7 +27,8 @@ class Objection:
     message: str
 
 
-Check = Callable[[File, str], Objection | None]
+#: Looks at a file by its path in the storage area, and by its path on this host.
+Check = Callable[[str, str], Objection | None]
 
 
 def checks(include: Sequence[str], exclude: Sequence[str]) -> list[Check]:
@@ -42,13 +43,13 @@ def checks(include: Sequence[str], exclude: Sequence[str]) -> list[Check]:
     """
     wanted, unwanted = ExcludeList(include), ExcludeList(exclude)
 
-    def included(file: File, _: str) -> Objection | None:
-        if not len(wanted) or wanted.matches(file.path) is not None:
+    def included(name: str, _: str) -> Objection | None:
+        if not len(wanted) or wanted.matches(name) is not None:
             return None
         return Objection(Status.IGNORED, "no pattern of ingester.include_list matches")
 
-    def not_excluded(file: File, _: str) -> Objection | None:
-        pattern = unwanted.matches(file.path)
+    def not_excluded(name: str, _: str) -> Objection | None:
+        pattern = unwanted.matches(name)
         if pattern is None:
             return None
         return Objection(Status.IGNORED, f"ingester.exclude_list has {pattern!r}")
@@ -56,10 +57,10 @@ def checks(include: Sequence[str], exclude: Sequence[str]) -> list[Check]:
     return [included, not_excluded, _in_storage]
 
 
-def first_objection(checks: Sequence[Check], file: File, path: str) -> Objection | None:
+def first_objection(checks: Sequence[Check], name: str, path: str) -> Objection | None:
     """Run the checks on one file until one objects."""
     for check in checks:
-        objection = check(file, path)
+        objection = check(name, path)
         if objection is not None:
             return objection
     return None
@@ -88,7 +89,7 @@ def require_storage(storage: Storage, root: str) -> None:
         raise StorageUnavailable(f"nothing can be ingested: {error}") from error
 
 
-def _in_storage(_: File, path: str) -> Objection | None:
+def _in_storage(_: str, path: str) -> Objection | None:
     try:
         state = os.lstat(path)
     except OSError as error:

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from buffer.models import File
 from ingest.checks import checks, first_objection
 from ingest.statuses import Status
 
 
 def look(tmp_path: Path, include: list[str], exclude: list[str], name: str) -> str | None:
-    file = File(relpath="night", filename=name)
-    objection = first_objection(checks(include, exclude), file, str(tmp_path / name))
+    objection = first_objection(checks(include, exclude), f"night/{name}", str(tmp_path / name))
     return None if objection is None else f"{objection.status}: {objection.message}"
 
 
