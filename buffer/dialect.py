@@ -6,9 +6,10 @@ compare-and-set transitions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from django.db import connection
 
@@ -67,13 +68,45 @@ def rows_from_json(columns: Mapping[str, str]) -> str:
     Parameters
     ----------
     columns : `~collections.abc.Mapping` [`str`, `str`]
-        Names of the columns and their types: id, text, time, uuid, flag or number.
+        Names of the columns and their types: id, text, time (as `time_text` writes it), uuid, flag
+        or number.
     """
     if is_postgres():
-        spec = ", ".join(f"{name} {_POSTGRES_TYPES[kind]}" for name, kind in columns.items())
+        spec = ", ".join(f'"{name}" {_POSTGRES_TYPES[kind]}' for name, kind in columns.items())
         return f"json_to_recordset(%s) AS v({spec})"
     fields = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in columns)
     return f"(SELECT {fields} FROM json_each(%s)) AS v"
+
+
+def time_text(moment: datetime) -> str:
+    """Write a time in UTC as `insert` and `rows_from_json` take it: as Django's SQLite does."""
+    return moment.isoformat(" ")[:-6]
+
+
+def insert(table: str, columns: Mapping[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert many rows at once, as fast as each of the databases can.
+
+    PostgreSQL: one statement and one parameter. SQLite: one prepared statement, which is three
+    times as fast as taking JSON apart.
+
+    Parameters
+    ----------
+    table : `str`
+        Its name.
+    columns : `~collections.abc.Mapping` [`str`, `str`]
+        As for `rows_from_json`.
+    rows : `~collections.abc.Sequence` [`tuple`]
+        Values that JSON has, too.
+    """
+    names = ", ".join(f'"{name}"' for name in columns)
+    with connection.cursor() as cursor:
+        if is_postgres():
+            objects = json.dumps([dict(zip(columns, row, strict=True)) for row in rows])
+            sql = f"INSERT INTO {table} ({names}) SELECT {names} FROM {rows_from_json(columns)}"
+            cursor.execute(sql, [objects])
+        elif rows:
+            places = ", ".join(["%s"] * len(columns))
+            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({places})", rows)
 
 
 def same(left: str, right: str) -> str:

@@ -27,13 +27,13 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from django.db import connection, transaction
 from django.utils import timezone
 
 from buffer import dialect
 from buffer import steps as protocol
-from ingest.models import FileEvent
 from ingest.statuses import Status
 
 _INGESTION = "ingest_ingestion"
@@ -48,6 +48,21 @@ _STEP_COLUMNS = {
     "attempts": "id",
     "due_in_s": "number",
     "keep": "flag",
+}
+_EVENT_COLUMNS = {
+    "id": "id",
+    "file_id": "id",
+    "ingester_id": "id",
+    "status": "text",
+    "start_time": "time",
+    "duration": "number",
+    "err_message": "text",
+    "cause": "text",
+    "ingest_ver": "text",
+    "claim": "uuid",
+    "worker": "text",
+    "user": "text",
+    "note": "text",
 }
 
 
@@ -67,6 +82,7 @@ class Step:
     #: Keep the claim; otherwise it is given up with this step.
     keep: bool = False
     message: str = ""
+    #: In UTC.
     start_time: datetime = field(default_factory=timezone.now)
     duration: float | None = None
     version: str = ""
@@ -131,9 +147,8 @@ def apply(ingester_id: int, steps: Sequence[Step], *, lapsed: bool = False) -> l
         event_of = dict(cursor.fetchall())
         protocol.reached("status changed")
         done = [step for step in steps if step.ingestion_id in event_of]
-        FileEvent.objects.bulk_create(
-            _event(ingester_id, step, event_of[step.ingestion_id]) for step in done
-        )
+        events = [_event(ingester_id, step, event_of[step.ingestion_id]) for step in done]
+        dialect.insert(_EVENT, _EVENT_COLUMNS, events)
         protocol.reached("event added")
     protocol.reached("transition made")
     return done
@@ -171,38 +186,33 @@ def create(
         cursor.execute(sql, [ingester_id, status, json.dumps(rows)])
         event_of = dict(cursor.fetchall())
         protocol.reached("first status given")
-        FileEvent.objects.bulk_create(
-            FileEvent(
-                id=event_id,
-                file_id=file_id,
-                ingester_id=ingester_id,
-                status=status,
-                worker=worker,
-                user=user,
-                note=note,
-            )
-            for file_id, event_id in sorted(event_of.items(), key=lambda pair: pair[1])
-        )
+        steps = [
+            Step(0, file_id, status, None, status, 0, worker=worker, user=user, note=note)
+            for file_id in event_of
+        ]
+        events = [_event(ingester_id, step, event_of[step.file_id]) for step in steps]
+        dialect.insert(_EVENT, _EVENT_COLUMNS, sorted(events))
         protocol.reached("first event added")
     protocol.reached("history begun")
     return sorted(event_of)
 
 
-def _event(ingester_id: int, step: Step, event_id: int) -> FileEvent:
-    return FileEvent(
-        id=event_id,
-        file_id=step.file_id,
-        ingester_id=ingester_id,
-        status=step.status,
-        start_time=step.start_time,
-        duration=step.duration,
-        err_message=step.message,
-        cause=step.cause,
-        ingest_ver=step.version,
-        claim=step.held,
-        worker=step.worker,
-        user=step.user,
-        note=step.note,
+def _event(ingester_id: int, step: Step, event_id: int) -> tuple[Any, ...]:
+    """Give the row of an event, in the order of `_EVENT_COLUMNS`."""
+    return (
+        event_id,
+        step.file_id,
+        ingester_id,
+        step.status.value,
+        dialect.time_text(step.start_time),
+        step.duration,
+        step.message,
+        step.cause,
+        step.version,
+        step.held.hex if step.held else None,
+        step.worker,
+        step.user,
+        step.note,
     )
 
 
