@@ -256,7 +256,7 @@ class _Loop:
             may_try = not self._held_back and (
                 self._pause is None or probing.probe_is_due(self._ingester.pk)
             )
-            self._waits = may_try and claims.anything_waits(self._ingester.pk, self._lanes)
+            self._waits = may_try and bool(claims.waiting(self._ingester.pk, self._lanes))
             # While files wait, workers are busy and need no more than a look now and then.
             self._next_look = now + (_TICK_S if not self._waits else 4 * _TICK_S)
         return opened
@@ -274,7 +274,7 @@ class _Loop:
         ingester = self._ingester.pk
         if claims.anything_held(ingester):
             return False
-        if claims.anything_waits(ingester, self._lanes):
+        if claims.waiting(ingester, self._lanes):
             if self._held_back:
                 raise HeldBack(
                     f"ingester {self._ingester.name} is {self._held_back}. Files wait;"

@@ -142,7 +142,7 @@ def apply(ingester_id: int, steps: Sequence[Step], *, lapsed: bool = False) -> l
           AND {dialect.same(f"{_INGESTION}.claim", "v.held")}
           {f"AND {_INGESTION}.lease_until < {dialect.now()}" if lapsed else ""}
         RETURNING {_INGESTION}.id, {_INGESTION}.last_event_id"""
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
         cursor.execute(sql, [json.dumps(rows), ingester_id])
         event_of = dict(cursor.fetchall())
         protocol.reached("status changed")
@@ -182,7 +182,7 @@ def create(
         WHERE true
         ON CONFLICT (file_id, ingester_id) DO NOTHING
         RETURNING file_id, last_event_id"""
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
         cursor.execute(sql, [ingester_id, status, json.dumps(rows)])
         event_of = dict(cursor.fetchall())
         protocol.reached("first status given")

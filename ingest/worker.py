@@ -73,7 +73,7 @@ class Worker:
         ingester = self.run.ingester_id
         self.paused = False
         claims.drop_doubtful(ingester, self._doubtful)
-        if not claims.anything_waits(ingester, self._lanes):
+        if not claims.waiting(ingester, self._lanes):
             return 0
         if operator_pauses.look(Pausable(ComponentKind.INGESTER, self.run.name)):
             self.paused = True

@@ -272,9 +272,9 @@ def test_retry_is_not_an_hour_late_after_a_step_back(
     skewed(-HOUR_S)
     sweeper.sweep()
     lanes = [Lane(Status.FAILURE, due=True)]
-    assert not claims.anything_waits(ingester.pk, lanes), "no storm either"
+    assert not claims.waiting(ingester.pk, lanes), "no storm either"
     set_database_clock(31)
-    assert claims.anything_waits(ingester.pk, lanes)
+    assert claims.waiting(ingester.pk, lanes)
 
 
 def test_probe_is_not_an_hour_late_after_a_step_back(ingester: Ingester) -> None:

@@ -119,7 +119,7 @@ def test_before_event_leaves_newer_outcomes(ingester: Ingester, make_file: MakeF
     claim = claims.claim(ingester.pk, [lane], 10, "w")
     assert claim is not None
     assert [c.ingestion_id for c in claim.files] == [first.pk]
-    assert not claims.anything_waits(ingester.pk, [lane])
+    assert not claims.waiting(ingester.pk, [lane])
 
 
 def test_renew_prolongs_and_tells_what_is_left(ingester: Ingester, make_file: MakeFile) -> None:
@@ -140,7 +140,7 @@ def test_drop_frees_without_an_event(ingester: Ingester, make_file: MakeFile) ->
     assert claim is not None
     assert claims.drop(claim, [c.ingestion_id for c in claim.files]) == 1
     assert FileEvent.objects.count() == 1
-    assert claims.anything_waits(ingester.pk, LANES)
+    assert claims.waiting(ingester.pk, LANES)
     assert not claims.anything_held(ingester.pk)
 
 
@@ -233,5 +233,5 @@ def test_a_claim_of_one_ingester_says_nothing_of_another(
     (file,) = open_files(ingester, make_file, 1)
     transitions.create(other.pk, [file.pk], Status.UNTRIED)
     assert claims.claim(ingester.pk, LANES, 1, "w") is not None
-    assert claims.anything_waits(other.pk, LANES)
+    assert claims.waiting(other.pk, LANES)
     assert claims.renew(claims.Claim(other.pk, uuid.uuid4(), "w", [])) == 0

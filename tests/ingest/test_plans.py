@@ -1,0 +1,149 @@
+"""What the loops of an ingester ask of big tables: by an index, few rows, few queries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from buffer import dialect
+from buffer.models import Storage
+from ingest import claims, opening
+from ingest.config import IngesterSection
+from ingest.models import Ingester
+from ingest.opening import Opener
+from ingest.targets import Run
+from ingest.worker import Worker
+
+pytestmark = pytest.mark.django_db
+
+FILES = 20_000
+WAITING = 400
+
+
+@contextmanager
+def looked_at() -> Iterator[dict[str, str]]:
+    """Collect the plans of all statements on tables that grow; no other way than by an index."""
+    plans: dict[str, str] = {}
+
+    def explain(execute: Callable[..., Any], sql: str, params: Any, *others: Any) -> Any:
+        grows = re.search(r"ingest_ingestion|ingest_fileevent|buffer_file\b", sql)
+        if grows and not sql.startswith(("EXPLAIN", "INSERT INTO ingest_fileevent")):
+            with connection.cursor() as cursor:
+                how = "EXPLAIN" if dialect.is_postgres() else "EXPLAIN QUERY PLAN"
+                cursor.execute(f"{how} {sql}", params)
+                plans[sql] = "\n".join(str(row[-1]) for row in cursor.fetchall())
+        return execute(sql, params, *others)
+
+    with connection.execute_wrapper(explain):
+        yield plans
+
+
+def whole(plan: str) -> list[str]:
+    """Give the lines of a plan that go through a table that grows, or an index, from end to end."""
+    tables = "ingest_ingestion|ingest_fileevent|buffer_file"
+    scan = rf"Seq Scan on ({tables})\b|^SCAN ({tables})\b|Index Cond: \(status"
+    return [line for line in plan.splitlines() if re.search(scan, line.strip())]
+
+
+def fill(storage: Storage, ingester: Ingester) -> None:
+    """Make files that were all ingested, after statistics were taken when all of them waited."""
+    numbers = (
+        f"generate_series(1, {FILES}) AS n"
+        if dialect.is_postgres()
+        else f"(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {FILES})"
+        " SELECT n FROM c)"
+    )
+    now = dialect.now().replace("%%", "%")
+    with connection.cursor() as cursor:
+        for sql in (
+            "INSERT INTO buffer_file (storage_id, relpath, filename, checksum, checksum_algorithm,"
+            f" size_bytes, added_on, stored_on) SELECT {storage.pk}, 'night', 'f' || n, 'c' || n,"
+            f" 'blake3', 1, {now}, {now} FROM {numbers}",
+            "INSERT INTO ingest_fileevent (file_id, ingester_id, status, start_time, err_message,"
+            ' cause, ingest_ver, worker, "user", note)'
+            f" SELECT id, {ingester.pk}, 'UNTRIED', {now}, '', '', '', '', '', '' FROM buffer_file",
+            "INSERT INTO ingest_ingestion (file_id, ingester_id, status, cause, attempts,"
+            " changed_on, last_event_id) SELECT file_id, ingester_id, 'UNTRIED', '', 0, start_time,"
+            " id FROM ingest_fileevent ORDER BY id",
+            "ANALYZE",
+            "UPDATE ingest_ingestion SET status = 'SUCCESS'"
+            f" WHERE id <= (SELECT max(id) - {WAITING} FROM ingest_ingestion)",
+        ):
+            cursor.execute(sql)
+        cursor.execute("SELECT max(id) FROM buffer_file")
+        ingester.watermark = cursor.fetchone()[0]
+        ingester.save()
+
+
+@pytest.fixture
+def run(storage: Storage, ingester: Ingester) -> Run:
+    fill(storage, ingester)
+    for number in range(FILES - WAITING, FILES):
+        path = Path(storage.root, "night", f"f{number + 1}")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    section = {"plugin": {"name": "NullIngest"}, "batch_size": 100, "retry": {}}
+    return Run.begin(ingester, IngesterSection.model_validate(section))
+
+
+def test_a_worker_looks_at_its_batch_only(run: Run) -> None:
+    worker = Worker(run, stopping=lambda: False, beat=lambda: None)
+    try:
+        with looked_at() as plans:
+            assert worker.step() == 100
+    finally:
+        worker.close()
+    assert len(plans) == 4
+    for sql, plan in plans.items():
+        assert not whole(plan), f"{sql}\n{plan}"
+
+
+def test_a_worker_needs_few_queries_whatever_its_batch(
+    run: Run, django_assert_max_num_queries: Any
+) -> None:
+    worker = Worker(run, stopping=lambda: False, beat=lambda: None)
+    try:
+        worker.step()
+        with django_assert_max_num_queries(16):
+            assert worker.step() == 100
+    finally:
+        worker.close()
+
+
+def test_an_idle_worker_asks_one_question(
+    run: Run, ingester: Ingester, django_assert_num_queries: Any
+) -> None:
+    ingester.ingestion_set.update(status="SUCCESS")
+    worker = Worker(run, stopping=lambda: False, beat=lambda: None)
+    with django_assert_num_queries(1):
+        assert worker.step() == 0
+    with looked_at() as plans:
+        assert worker.step() == 0
+    (plan,) = plans.values()
+    assert not whole(plan), plan
+
+
+def test_the_command_looks_by_indexes(
+    run: Run, ingester: Ingester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As small a part of these tables as a slice is of big ones.
+    monkeypatch.setattr(opening, "SLICE", 200)
+    opener = Opener(ingester, "me")
+    sweeper = claims.Sweeper(ingester.pk, "me")
+    with looked_at() as plans:
+        assert not opener.has_new()
+        assert opener.step() == 0
+        sweeper.sweep()
+        opener.sweep()
+        assert claims.waiting(ingester.pk, run.lanes())
+        assert not claims.anything_held(ingester.pk)
+        assert not claims.anything_due_later(ingester.pk, run.lanes())
+    assert len(plans) >= 8
+    for sql, plan in plans.items():
+        assert not whole(plan), f"{sql}\n{plan}"
