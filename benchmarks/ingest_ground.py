@@ -1,0 +1,140 @@
+"""Stored files, ingesters that have them before them, and processes that begin together."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from django.db import connections
+from django.utils import timezone
+
+from benchmarks.harness import Bench
+from buffer import storages
+from buffer.models import File, Storage
+from ingest.config import IngesterSection
+from ingest.models import Ingester, Ingestion
+from ingest.opening import Opener
+from ingest.statuses import Status
+from ingest.targets import Run
+from ingest.worker import Worker
+
+PER_DIRECTORY: Final = 1000
+_fork = multiprocessing.get_context("fork")
+
+#: Called when a process has made itself ready: gives what it is to do.
+Prepare = Callable[[], Callable[[], None]]
+
+
+class Ground:
+    """A storage area with files that are known as stored.
+
+    Parameters
+    ----------
+    bench : `Bench`
+        Whose database and scratch directory are used.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.root = bench.directory("storage")
+        self.storage: Storage = storages.register(self.root.name.replace("-", "_"), self.root)
+        self._targets = 0
+
+    def add(self, count: int, write: Callable[[Path, int], object] | None = None) -> None:
+        """Add stored files; of one byte, if nothing else is to be written."""
+        now = timezone.now()
+        for start in range(0, count, PER_DIRECTORY):
+            directory = self.root / f"{start // PER_DIRECTORY:06d}"
+            directory.mkdir()
+            rows = []
+            for number in range(start, min(start + PER_DIRECTORY, count)):
+                path = directory / f"{number:09d}.fits"
+                if write is None:
+                    path.write_bytes(b"x")
+                else:
+                    write(path, number)
+                rows.append(
+                    File(
+                        storage=self.storage, relpath=directory.name, filename=path.name,
+                        checksum=f"{number:064x}", checksum_algorithm="blake3",
+                        size_bytes=path.stat().st_size, added_on=now, stored_on=now,
+                    )
+                )  # fmt: skip
+            File.objects.bulk_create(rows)
+        os.sync()
+
+    def ingester(self) -> Ingester:
+        """Make a target that has every file before it, as UNTRIED."""
+        self._targets += 1
+        ingester = Ingester.objects.create(
+            name=f"{self.storage.name}-{self._targets}", storage=self.storage
+        )
+        opener = Opener(ingester, "benchmark")
+        while opener.has_new():
+            opener.step()
+        return ingester
+
+    def run(self, ingester: Ingester, plugin: str = "NullIngest", **section: Any) -> Run:
+        """Begin a run of an ingester, as its command does."""
+        config = section.pop("config", {})
+        made = IngesterSection.model_validate(
+            {"plugin": {"name": plugin, "config": config}, **section}
+        )
+        return Run.begin(ingester, made)
+
+    def check(self, ingester: Ingester) -> int:
+        """Check that every file is ingested; give their number."""
+        rows = Ingestion.objects.filter(ingester=ingester)
+        count, good = rows.count(), rows.filter(status=Status.SUCCESS).count()
+        if count == 0 or count != good:
+            raise RuntimeError(f"of {count} files, {good} are ingested")
+        return count
+
+
+def worker(run: Run) -> Prepare:
+    """Prepare a worker as a session of ``runingester`` has it: to work until nothing waits."""
+
+    def prepare() -> Callable[[], None]:
+        made = Worker(run, stopping=lambda: False, beat=lambda: None)
+        made._host.start()
+
+        def work() -> None:
+            while made.step():
+                pass
+            made.close()
+
+        return work
+
+    return prepare
+
+
+def together(prepare: Prepare, processes: int) -> float:
+    """Have processes do their work at once; give the seconds until the last is through."""
+    connections.close_all()
+    line = _fork.Barrier(processes + 1)
+
+    def body() -> None:
+        try:
+            work = prepare()
+            line.wait(120)
+            work()
+        except BaseException:
+            line.abort()
+            raise
+        finally:
+            connections.close_all()
+
+    children = [_fork.Process(target=body) for _ in range(processes)]
+    for child in children:
+        child.start()
+    line.wait(120)
+    begun = time.perf_counter()
+    for child in children:
+        child.join()
+    seconds = time.perf_counter() - begun
+    if any(child.exitcode for child in children):
+        raise RuntimeError("a process failed")
+    return seconds

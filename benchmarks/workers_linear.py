@@ -1,0 +1,62 @@
+"""Whether n workers do n times the work of one, with a plugin that sleeps 50 ms for each file.
+
+The rate is that of the middle half of the outcomes, by the database's clock, so that neither the
+start of workers nor the last batch, which not all of them have, counts. Linear is what sleeping
+alone allows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import timedelta
+
+from benchmarks.commands import ingester_yaml, running, wait
+from benchmarks.harness import Bench, main
+from benchmarks.ingest_ground import Ground
+from benchmarks.sleepy import SLEEP_S, Sleepy
+from ingest.models import Ingestion
+from ingest.statuses import Status
+from tests import servers
+
+_PLUGIN = f"{Sleepy.__module__}.{Sleepy.__qualname__}"
+_SECONDS = 20
+
+
+def run(bench: Bench) -> None:
+    """1 to 64 workers of one command; then 16 as two hosts, by each broker."""
+    for workers in (2,) if bench.quick else (1, 4, 16, 64):
+        _measure(bench, workers, 0.8 if workers > 16 else 0.9, f"{workers} workers")
+    hosts = bench.size(16, 2)
+    _measure(bench, hosts, 0.9, f"{hosts} workers on two hosts, ORM broker", hosts=2)
+    if (redis := servers.redis_url()) is not None:
+        name = f"{hosts} workers on two hosts, Redis broker"
+        _measure(bench, hosts, 0.9, name, hosts=2, Q_BROKER_URL=redis)
+
+
+def _measure(
+    bench: Bench, workers: int, enough: float, what: str, hosts: int = 0, **environment: str
+) -> None:
+    ground = Ground(bench)
+    ground.add(workers * bench.size(int(_SECONDS / SLEEP_S), 10))
+    name = f"target_of_{ground.storage.name}"
+    path = ingester_yaml(bench, ground, name, _PLUGIN, num_threads=workers, batch_size=10)
+    environment["INGEST_PLUGINS"] = _PLUGIN
+    rows = Ingestion.objects.filter(ingester__name=name).order_by("changed_on")
+    with contextlib.ExitStack() as stack:
+        arguments = ["--external-workers"] if hosts else []
+        stack.enter_context(running(bench, "runingester", path, *arguments, **environment))
+        for _ in range(hosts):
+            share = str(workers // hosts)
+            stack.enter_context(running(bench, "runworkers", "--workers", share, **environment))
+        files = ground.storage.file_set.count()
+        wait(lambda: rows.filter(status=Status.SUCCESS).count() == files, "all are ingested")
+    moments = list(rows.values_list("changed_on", flat=True))
+    first, last = moments[files // 4], moments[3 * files // 4 - 1]
+    rate = (files // 2) / max((last - first) / timedelta(seconds=1), SLEEP_S)
+    bench.measure(
+        f"{what}, part of linear", [rate * SLEEP_S / workers], unit="", at_least=enough
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(run)
