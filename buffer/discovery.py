@@ -26,6 +26,7 @@ _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 Skip = Callable[[str, str], bool]
 OnError = Callable[[str, OSError], None]
+OnEnter = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,14 @@ class Arrival:
         return stat_module.S_ISREG(self.stat.st_mode)
 
 
-def scan(root: Path, *, skip: Skip | None = None, onerror: OnError) -> Iterator[Arrival]:
+def scan(
+    root: Path,
+    *,
+    skip: Skip | None = None,
+    onerror: OnError,
+    onenter: OnEnter | None = None,
+    below: str = "",
+) -> Iterator[Arrival]:
     """Walk a directory tree and name everything in it that may be an arrival.
 
     Parameters
@@ -79,6 +87,10 @@ def scan(root: Path, *, skip: Skip | None = None, onerror: OnError) -> Iterator[
         directory that could not be read (or is gone) and each entry that could not be looked at.
         The walk goes on with the others.  A file that vanishes between listing and looking is no
         error: that is what finished temporary files do.
+    onenter : `~collections.abc.Callable`, optional
+        Called with the path below the root and a descriptor of each directory before it is listed.
+    below : `str`, optional
+        Walk only the tree below this directory, given by its path below the root.
 
     Yields
     ------
@@ -95,17 +107,34 @@ def scan(root: Path, *, skip: Skip | None = None, onerror: OnError) -> Iterator[
     directory with more entries than a chunk such a pair may be split, and then the file's place
     in the directory decides: who needs the sidecar must look for it.
     """
-    pending = [""]
+    pending = [below]
     while pending:
         relpath = pending.pop()
         subdirectories: list[str] = []
-        yield from _scan_directory(root, relpath, subdirectories, skip, onerror)
+        yield from _scan_directory(root, relpath, subdirectories, skip, onerror, onenter)
         # The stack is popped from its end: sorted so that 20240101 is visited before 20240102.
         pending.extend(sorted(subdirectories, reverse=True))
 
 
+def is_passed_over(relpath: str, filename: str, skip: Skip | None) -> bool:
+    """Tell by its name alone that something other than a directory is no arrival."""
+    if not relpath and filename in RESERVED_NAMES:
+        return True
+    return is_temporary("", filename) or (skip is not None and skip(relpath, filename))
+
+
+def is_walked(relpath: str, name: str) -> bool:
+    """Tell by its name whether a directory may hold arrivals."""
+    return name not in TEMPORARY_DIRS and (bool(relpath) or name not in RESERVED_NAMES)
+
+
 def _scan_directory(
-    root: Path, relpath: str, subdirectories: list[str], skip: Skip | None, onerror: OnError
+    root: Path,
+    relpath: str,
+    subdirectories: list[str],
+    skip: Skip | None,
+    onerror: OnError,
+    onenter: OnEnter | None,
 ) -> Iterator[Arrival]:
     try:
         directory = _open_directory(root, relpath)
@@ -113,6 +142,8 @@ def _scan_directory(
         onerror(relpath, error)
         return
     try:
+        if onenter is not None:
+            onenter(relpath, directory)
         try:
             listing = os.scandir(directory)
         except OSError as error:
@@ -123,7 +154,7 @@ def _scan_directory(
             while more:
                 chunk: list[Arrival] = []
                 more = _read_chunk(listing, relpath, chunk, subdirectories, skip, onerror)
-                _sort(chunk)
+                sort(chunk)
                 yield from chunk
     finally:
         os.close(directory)
@@ -161,15 +192,13 @@ def _read_chunk(
         if entry is None:
             return False
         name = entry.name
-        if not relpath and name in RESERVED_NAMES:
-            continue
         try:
             # No system call: the listing tells the type (where it does not, this is the lstat).
             if entry.is_dir(follow_symlinks=False):
-                if name not in TEMPORARY_DIRS:
+                if is_walked(relpath, name):
                     subdirectories.append(f"{relpath}/{name}" if relpath else name)
                 continue
-            if is_temporary("", name) or (skip is not None and skip(relpath, name)):
+            if is_passed_over(relpath, name, skip):
                 continue
             chunk.append(Arrival(relpath, name, entry.stat(follow_symlinks=False)))
         except FileNotFoundError:
@@ -179,7 +208,7 @@ def _read_chunk(
     return True
 
 
-def _sort(chunk: list[Arrival]) -> None:
+def sort(chunk: list[Arrival]) -> None:
     """Sort by age, a sidecar directly before the files that it describes."""
     sidecars = {a.filename.removesuffix(".json") for a in chunk if a.filename.endswith(".json")}
     if not sidecars:

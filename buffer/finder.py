@@ -28,6 +28,7 @@ from buffer.exclusion import ExcludeList
 from buffer.finder_config import Finder as FinderSection
 from buffer.finder_config import SearchMethod, StandardAction
 from buffer.histograms import TAKE_IN_S, Histogram
+from buffer.inotify import Notices
 from buffer.io_errors import CannotStore
 from buffer.ledger import Ledger
 from buffer.log_search import LogSearch
@@ -42,6 +43,7 @@ from buffer.storages import NotMounted, open_tree
 from buffer.takein import TakeIn
 from buffer.tracked import Tracked
 from buffer.trees import Tree
+from buffer.watch_search import WatchSearch
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class Cycle:
     waiting : `int`
         Arrivals that are not settled yet.
     complete : `bool`
-        The whole source was looked through.
+        The whole source was looked through, or, for ``watch``, all that changed in it.
     blocked : `str`
         Why nothing can be taken in for now; '' if it can.
     """
@@ -86,9 +88,11 @@ class Finder:
         The ``finder`` section of the YAML file.
     storage : `Storage`
         The storage area's row.
+    once : `bool`, optional
+        It is to be run until a full scan finds nothing, so each cycle is one.
     """
 
-    def __init__(self, config: FinderSection, storage: Storage) -> None:
+    def __init__(self, config: FinderSection, storage: Storage, *, once: bool = False) -> None:
         # A lease that is broken by a writer is told by SIGIO, whose default is to kill.
         signal.signal(signal.SIGIO, signal.SIG_IGN)
         self._config, self._storage = config, storage
@@ -100,6 +104,11 @@ class Finder:
         self._logs = (
             LogSearch(config, self._refusals)
             if config.search.method is SearchMethod.PARSE_RSYNC_LOGS
+            else None
+        )
+        self._watch = (
+            WatchSearch(self._settling, self._is_excluded, self._unreadable)
+            if config.search.method is SearchMethod.WATCH and not once
             else None
         )
         key = f"{socket.gethostname()}\0{config.source}".encode("utf-8", "surrogateescape")
@@ -147,9 +156,10 @@ class Finder:
             where = f" ({escape(str(error.filename))})" if error.filename else ""
             blocked = f"the buffer or the storage fails: {error.strerror}{where}"
         except BaseException:
-            self._recovered, self._walk = False, None
+            self._recovered = False
+            self._begin_afresh()
             raise
-        self._walk = None
+        self._begin_afresh()
         return Cycle(0, self._waiting, complete=False, blocked=blocked)
 
     def measures(self) -> dict[str, Any]:
@@ -162,6 +172,22 @@ class Finder:
                 "storage": _free_bytes(self._config.storage),
             },
         }
+
+    @property
+    def wakes(self) -> Notices | None:
+        """What becomes readable when something arrives; None if nothing does."""
+        return None if self._watch is None else self._watch.notices
+
+    def pause_s(self) -> float:
+        """Give the seconds until the next cycle has something to do, if `wakes` stays quiet."""
+        pause = self._config.pause
+        return pause if self._watch is None else self._watch.pause_s(pause)
+
+    def _begin_afresh(self) -> None:
+        """Forget the present walk, and with it what it had not come to."""
+        self._walk = None
+        if self._watch is not None:
+            self._watch.look_at_everything()
 
     def _cycle(self, source: Tree, target: Tree, until: float, stop: Callable[[], bool]) -> Cycle:
         config = self._config
@@ -183,16 +209,20 @@ class Finder:
                 self.counters.update(recovered=recovered.total())
             self._recovered = True
         try:
-            complete = self._take_in_all(take_in, target, until, stop)
+            complete = self._take_in_all(take_in, source, target, until, stop)
         finally:
             self.counters.update(ledger.counters)
             self._take_ins.add(ledger.take_ins.counts, ledger.take_ins.sum_s)
             if ledger.counters["stored"]:
                 self._stored_at = time.time()
             take_in.flush()
+        if complete and self._watch is not None:
+            self._watch.end()
+            if not self._watch.whole:
+                self._waiting = self._watch.waiting()
         cycle = Cycle(self._done, self._waiting, complete)
         self.counters["waiting"] = cycle.waiting
-        if complete:
+        if complete and (self._watch is None or self._watch.whole):
             self.counters["scans"] += 1
             self.counters["quiet_scans"] += cycle.quiet
             self._settling.end_of_scan()
@@ -201,13 +231,22 @@ class Finder:
         return cycle
 
     def _take_in_all(
-        self, take_in: TakeIn, target: Tree, until: float, stop: Callable[[], bool]
+        self,
+        take_in: TakeIn,
+        source: Tree,
+        target: Tree,
+        until: float,
+        stop: Callable[[], bool],
     ) -> bool:
         """Take in batch by batch; tell whether the source was looked through to its end."""
         if self._logs is not None:
             self._logs.storage = target
+        if self._watch is not None:
+            self._watch.source = source
         if self._walk is None:
-            self._refusals.refresh()
+            decided = self._refusals.refresh()
+            if decided and self._watch is not None:
+                self._watch.look_at_everything()
             self._walk = batches(self._arrivals())
             self._waiting = self._done = 0
         for batch in self._walk:
@@ -219,6 +258,8 @@ class Finder:
             self._done += len(accounted)
             left = {arrival.path for arrival in fresh} - accounted
             self._waiting += len(left)
+            if self._watch is not None:
+                self._watch.look_again(left)
             if self._logs is not None:
                 self._logs.accounted(arrival for arrival in batch if arrival.path not in left)
             if stop() or time.monotonic() >= until:
@@ -240,15 +281,21 @@ class Finder:
         if self._logs is not None:
             yield from self._logs.arrivals()
             return
-        for arrival in scan(self._config.source, skip=self._is_excluded, onerror=self._unreadable):
+        walk = (
+            self._watch.arrivals()
+            if self._watch is not None
+            else scan(self._config.source, skip=self._is_excluded, onerror=self._unreadable)
+        )
+        for arrival in walk:
             if self._is_ready(arrival):
                 yield arrival
 
     def _is_ready(self, arrival: Arrival) -> bool:
         path = arrival.path
-        if self._refusals.stands(path, arrival.stat):
-            return False
-        if self._tracked is not None and self._tracked.remembers(arrival):
+        if self._refusals.stands(path, arrival.stat) or (
+            self._tracked is not None and self._tracked.remembers(arrival)
+        ):
+            self._settling.forget(path)
             return False
         if not arrival.is_regular:
             return True
@@ -258,6 +305,8 @@ class Finder:
         # A sidecar is seen before the file that it describes, and must be stored before it.
         if self._waits_for_sidecar(arrival):
             self._waiting += 1
+            if self._watch is not None:
+                self._watch.look_again([path])
             return False
         return True
 

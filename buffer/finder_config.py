@@ -57,7 +57,7 @@ class SearchMethod(StrEnum):
     SCAN = "scan"
     # Reading the logs of rsync.
     PARSE_RSYNC_LOGS = "parse_rsync_logs"
-    # Like scan; to be woken by the kernel.
+    # Looking at what the kernel tells of, and walking the directory now and then.
     WATCH = "watch"
 
 
@@ -114,9 +114,9 @@ class Search(Section):
     method: Annotated[
         SearchMethod, Field(strict=False), Expects("scan, parse_rsync_logs or watch")
     ] = Field(
-        description="`scan`: walk the source. `watch`: as `scan` in this version, which the "
-        "kernel does not wake yet. `parse_rsync_logs`: read the logs `rsync*.log` in the "
-        "source's `YYYYMMDD` directories.",
+        description="`scan`: walk the source. `watch`: be woken by the kernel (inotify), look at "
+        "what it tells of, and walk the source only now and then. `parse_rsync_logs`: read the "
+        "logs `rsync*.log` in the source's `YYYYMMDD` directories.",
     )
     exclude_list: ExcludePatterns = Field(
         default_factory=list,

@@ -202,18 +202,20 @@ class Refusals:
             self._close(gone[start : start + _PART], "no longer in the buffer")
         self._scan += 1
 
-    def refresh(self) -> None:
-        """Forget, now and then, the refusals that a person has decided upon."""
+    def refresh(self) -> bool:
+        """Forget, now and then, the refusals that a person has decided upon; tell if there were."""
         if not self._known or self._steady() < self._refresh_at:
-            return
+            return False
         standing = set(
             Refusal.objects.unresolved()
             .filter(storage=self._storage, source=self._source)
             .values_list("key", flat=True)
         )
-        for key in [key for key in self._known if key not in standing]:
+        decided = self._known.keys() - standing
+        for key in decided:
             del self._known[key]
         self._refresh_at = self._steady() + REFRESH_S
+        return bool(decided)
 
     def _resolve_key(self, key: str, how: str) -> None:
         if key in self._known:

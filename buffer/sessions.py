@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import select
 import time
 from typing import Final
 
@@ -13,6 +15,7 @@ from buffer.board import beating, stopping
 from buffer.components import Heartbeat
 from buffer.finder import Finder
 from buffer.finder_config import Finder as FinderSection
+from buffer.inotify import Notices
 from buffer.models import Component, Storage
 from buffer.operator_pauses import Pausable
 
@@ -81,7 +84,7 @@ def _run(finder: Finder, config: FinderSection, heartbeat: Heartbeat, *, once: b
         if cycle.blocked:
             _rest(max(config.pause, _BLOCKED_S))
         elif cycle.complete and not cycle.done:
-            _rest(max(config.pause, _SHORTEST_S))
+            _rest(max(finder.pause_s(), _SHORTEST_S), finder.wakes, until)
     heartbeat.beat(counters=dict(finder.counters), measures=finder.measures(), now=True)
 
 
@@ -129,11 +132,30 @@ def _finder(run_id: int) -> tuple[Finder, FinderSection, bool]:
         settings = Component.objects.get(pk=run_id).settings
         config = FinderSection.model_validate(settings["finder"])
         storage = Storage.objects.get(pk=settings["storage"])
-        found = _finders[run_id] = (Finder(config, storage), config, settings["once"])
+        once = settings["once"]
+        found = _finders[run_id] = (Finder(config, storage, once=once), config, once)
     return found
 
 
-def _rest(seconds: float) -> None:
+def _rest(seconds: float, wakes: Notices | None = None, until: float = math.inf) -> None:
+    """Wait, but not past a stop.
+
+    Parameters
+    ----------
+    seconds : `float`
+        How long.
+    wakes : `Notices`, optional
+        Something arrives: wait no longer than the shortest pause, in which more may come.
+    until : `float`, optional
+        Time of the monotonic clock at which to return too, if there is something that wakes.
+    """
     end = time.monotonic() + seconds
+    if wakes is None:
+        while not stopping() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(_STEP_S, left))
+        return
+    end = min(end, until)
     while not stopping() and (left := end - time.monotonic()) > 0:
-        time.sleep(min(_STEP_S, left))
+        if select.select([wakes], [], [], min(_STEP_S, left))[0]:
+            time.sleep(_SHORTEST_S)
+            return

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 
 State = tuple[int, int, int, int, int]
 
@@ -49,6 +50,7 @@ class Settling:
         self._wall, self._steady = wall, steady
         # The wall clock as it went on from here: a step of the clock shows as a difference.
         self._wall_at_start = wall() - steady()
+        # In the order of `since`: whoever is counted afresh goes to the end.
         self._since: dict[str, _Seen] = {}
         self._scan = 0
         # When the present scan and the last complete one began, at the latest.
@@ -72,8 +74,7 @@ class Settling:
             self._since.pop(path, None)
             return True
         if seen is None or seen.state != state:
-            busy = seen is not None and seen.busy
-            self._since[path] = _Seen(state, now, self._scan, busy)
+            self._count(path, _Seen(state, now, self._scan, seen is not None and seen.busy))
             return self.delay <= 0
         seen.scan = self._scan
         if now - seen.since < self.delay:
@@ -87,7 +88,18 @@ class Settling:
 
     def restart(self, path: str, state: State) -> None:
         """Count the quiet time from now: the file was seen to change or to be written."""
-        self._since[path] = _Seen(state, self._steady(), self._scan, busy=True)
+        self._count(path, _Seen(state, self._steady(), self._scan, busy=True))
+
+    def due(self) -> list[str]:
+        """Give the paths whose quiet time is over, if they have not changed since."""
+        now = self._steady()
+        due = takewhile(lambda item: now - item[1].since >= self.delay, self._since.items())
+        return [path for path, _ in due]
+
+    def due_in(self) -> float:
+        """Give the seconds until a path is due; infinity if none is waited for."""
+        first = next(iter(self._since.values()), None)
+        return math.inf if first is None else first.since + self.delay - self._steady()
 
     def forget(self, path: str) -> None:
         """Remember nothing of a path."""
@@ -99,6 +111,10 @@ class Settling:
             del self._since[path]
         self._scan += 1
         self._last_began, self._began = self._began, self._steady()
+
+    def _count(self, path: str, seen: _Seen) -> None:
+        self._since.pop(path, None)
+        self._since[path] = seen
 
     def __len__(self) -> int:
         return len(self._since)

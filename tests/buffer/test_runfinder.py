@@ -132,6 +132,21 @@ def test_stops_within_seconds_and_another_may_not_start(command: Command) -> Non
     assert out.startswith("finder stopped: 5 stored, 3 duplicates")
 
 
+def test_the_kernel_wakes_it(command: Command) -> None:
+    """Long before its pause is over, and while its worker rests between looks."""
+    command.write(search={"method": "watch", "delay": 0.1}, pause=60)
+    process = command.start()
+    command.fill(1)
+    until(lambda: File.objects.stored().count() == 1)
+    for n in range(2, 5):
+        command.fill(n)
+        until(lambda n=n: File.objects.stored().count() == n, 15)  # type: ignore[misc]
+    run = Component.objects.get(kind="finder")
+    assert run.counters["scans"] <= 2, "full scans are for the start, and the safety net"
+    process.send_signal(signal.SIGTERM)
+    assert "4 stored" in process.communicate(timeout=20)[0]
+
+
 def test_killed_and_started_again(command: Command) -> None:
     command.fill(400)
     process = command.start()

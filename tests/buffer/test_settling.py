@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from pathlib import Path
@@ -105,3 +106,20 @@ def test_state_of(tmp_path: Path) -> None:
     os.chmod(path, 0o600)
     os.utime(path, ns=(0, path.stat().st_mtime_ns))
     assert state_of(path.stat())[:4] == before[:4]
+
+
+def test_who_is_due(settling: Settling, clock: Clock) -> None:
+    assert settling.due() == [] and settling.due_in() == math.inf
+    for path in ("a", "b"):
+        settling.restart(path, state(0))
+        clock.go(0.5)
+    assert settling.due() == [] and settling.due_in() == 1.0
+    clock.go(1.0)
+    assert settling.due() == ["a"] and settling.due_in() == 0.0
+    # Written to again: it goes to the end.
+    assert not settling.is_settled("a", state(clock.wall, size=2))
+    assert settling.due() == [] and settling.due_in() == 0.5
+    clock.go(2.0)
+    assert settling.due() == ["b", "a"]
+    assert settling.is_settled("b", state(0))
+    assert settling.due() == ["a"]
