@@ -13,7 +13,9 @@ from benchmarks.harness import add_options, count, read, show
 NAMES = sorted(
     module.name
     for module in pkgutil.iter_modules(benchmarks.__path__)
-    if module.name.startswith(("finder_", "ingester_", "backfill_", "workers_", "idle_"))
+    if module.name.startswith(
+        ("arrival_", "backfill_", "finder_", "idle_", "ingester_", "workers_")
+    )
 )
 
 
