@@ -16,6 +16,7 @@ from buffer.audit_findings import Trouble
 from buffer.components import worker_name
 from buffer.models import File, Suspicion
 
+_BY_CHARS: Final = 300
 _CLEARED: Final = "it was read, and is as recorded"
 
 
@@ -26,10 +27,12 @@ class Marks:
     ----------
     enabled : `bool`
         False: look at marks, and change none.
+    by : `str`, optional
+        Who marks and clears; else this process.
     """
 
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled, self._by = enabled, worker_name()
+    def __init__(self, *, enabled: bool, by: str = "") -> None:
+        self._enabled, self._by = enabled, (by or worker_name())[:_BY_CHARS]
 
     def standing(self, files: Collection[File]) -> dict[int, Suspicion]:
         """Give the standing marks of some files, by the file's id."""

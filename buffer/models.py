@@ -243,7 +243,8 @@ class SuspicionQuerySet(models.QuerySet["Suspicion"]):
 class Suspicion(models.Model):
     """A mark on a stored file: an audit found that it is not what was recorded.
 
-    Only audits set marks and clear them; the file itself and its row stay as they are.
+    Only audits set marks and clear them, be it of one file that somebody asks about; the file
+    itself and its row stay as they are.
     """
 
     file = models.ForeignKey(File, on_delete=models.CASCADE)
@@ -270,6 +271,7 @@ class Suspicion(models.Model):
                 name="buffer_suspicion_standing",
             ),
         ]
+        permissions: ClassVar = [("verify", "Can have a stored file read and compared")]
 
     def __str__(self) -> str:
         return f"{self.kind} file {self.file_id}"

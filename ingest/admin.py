@@ -25,6 +25,7 @@ from buffer.names import escape
 from buffer.operator_pauses import Pausable
 from ingest import pauses, probing
 from ingest.admin_rerun import EventRerunAdmin, FileRerunAdmin, IngestionRerunAdmin
+from ingest.file_page import FilePage, shown_story
 from ingest.models import FileEvent, Ingester, Ingestion
 from ingest.statuses import Status
 
@@ -248,7 +249,7 @@ class AtIngesters(admin.SimpleListFilter):
         return queryset
 
 
-class FileWithHistoryAdmin(FileRerunAdmin, FileAdmin):
+class FileWithHistoryAdmin(FilePage, FileRerunAdmin, FileAdmin):
     """Files, with their status at each ingester and their events."""
 
     list_display = (*FileAdmin.list_display, "at_ingesters")
@@ -291,10 +292,10 @@ class FileWithHistoryAdmin(FileRerunAdmin, FileAdmin):
             ),
         )
 
-    @admin.display(description="events")
+    @admin.display(description="timeline")
     def history(self, row: File) -> SafeString:
-        """Its events at all ingesters, newest first."""
-        return timeline(FileEvent.objects.filter(file=row.pk), file__id__exact=row.pk)
+        """Its way, newest first: arrival, take-in, audits and events at all ingesters."""
+        return shown_story(row, TIMELINE)
 
     def _may_see(self, request: HttpRequest, model: str) -> bool:
         return bool(

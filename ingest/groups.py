@@ -17,7 +17,9 @@ OPERATOR: Final = "Operator"
 ADMINISTRATOR: Final = "Administrator"
 
 #: What an operator may do beyond looking.
-ACTIONS: Final = frozenset({"ingest.rerun", "buffer.pause", "buffer.resolve_conflict"})
+ACTIONS: Final = frozenset(
+    {"ingest.rerun", "buffer.pause", "buffer.resolve_conflict", "buffer.verify"}
+)
 _OURS: Final = ("buffer", "ingest")
 _OTHERS: Final = ("auth", "admin")
 _ACCOUNTS: Final = frozenset(

@@ -210,7 +210,7 @@ def test_the_page_of_a_file(
     assert page(admin_client, link).count('class="badge') == 4
     make_file(), known(ingester, make_file())
     assert page(admin_client, link).count('class="badge') == 4
-    assert "No events yet" in page(admin_client, change("file", make_file()))
+    assert "recorded where it was" in page(admin_client, change("file", make_file()))
 
 
 def test_what_a_user_may_not_see_is_left_out(ingester: Ingester, make_file: MakeFile) -> None:
