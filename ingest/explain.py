@@ -223,12 +223,11 @@ def _expectations(
 
 
 def _decision(ingester: Ingester, relative: str) -> str:
-    directory, _, name = relative.rpartition("/")
     settings = ingester.settings
     include, exclude = settings.get("include_list") or [], settings.get("exclude_list") or []
     # The last check looks at the file itself.
     by_lists = checks(include, exclude)[:-1]
-    objection = first_objection(by_lists, File(relpath=directory, filename=name), relative)
+    objection = first_objection(by_lists, relative, relative)
     if objection is None:
         return "it would be tried"
     return f"it would be {objection.status}: {shown.message(objection.message)}"
