@@ -194,11 +194,15 @@ def read_from_medium(descriptor: int, source: os.stat_result) -> None:
 
 def has_content(descriptor: int, file: File) -> bool:
     """Tell whether an open file has the content that is recorded."""
+    return is_content(descriptor, file.size_bytes, file.checksum_algorithm, file.checksum)
+
+
+def is_content(descriptor: int, size: int, algorithm: str, checksum: str) -> bool:
+    """Tell whether an open file is a regular one and has a content."""
     state = os.fstat(descriptor)
-    if not stat_module.S_ISREG(state.st_mode) or state.st_size != file.size_bytes:
+    if not stat_module.S_ISREG(state.st_mode) or state.st_size != size:
         return False
-    algorithm = file.checksum_algorithm
-    return checksums(descriptor, [algorithm], size=file.size_bytes)[algorithm] == file.checksum
+    return checksums(descriptor, [algorithm], size=size)[algorithm] == checksum
 
 
 def release(source: Tree, arrival: Arrival) -> None:

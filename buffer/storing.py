@@ -10,23 +10,23 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
-from buffer import placing, steps
-from buffer.duplicates import has_content, read_from_medium, release
+from buffer import placing, recording, steps
+from buffer.duplicates import is_content, read_from_medium, release
 from buffer.durability import Pending, require_written
 from buffer.io_errors import ReleaseError, StorageError, SyncError, errors_as, why
 from buffer.ledger import Ledger
 from buffer.models import File, RefusalReason
+from buffer.names import escape
 from buffer.passage import Passage
 from buffer.reading import Reading
+from buffer.recording import Row
 from buffer.refusals import Refused
 from buffer.trees import Tree
 
 logger = logging.getLogger(__name__)
-
-_Pair = tuple[Reading, File]
 
 
 class Storing:
@@ -52,20 +52,20 @@ class Storing:
         django.db.DatabaseError
             The database does not answer. `buffer.recovery` must run before the next batch.
         """
-        pairs = self._intend([(reading, self._row(reading)) for reading in readings])
-        if not pairs:
+        rows = self._intend(readings)
+        if not rows:
             return
-        placed = self._place_all(pairs)
+        placed = self._place_all(rows)
         steps.reached("durable")
-        stored = self._commit(pairs, placed)
+        stored = self._commit(rows, placed)
         steps.reached("stored committed")
-        for reading, file in stored:
-            self._release(reading, file)
+        for row in stored:
+            self._release(row)
 
     def flush(self) -> None:
         """Commit which sources are gone; otherwise the next batch does it."""
         if self._released:
-            File.objects.filter(id__in=self._released).update(source=None, source_identity=None)
+            _forget_sources(self._released)
             self._released.clear()
 
     def released(self, file: File) -> None:
@@ -74,76 +74,63 @@ class Storing:
 
     # Intents
 
-    def _row(self, reading: Reading) -> File:
-        arrival = reading.arrival
-        return File(
-            storage=self._passage.storage,
-            relpath=arrival.relpath,
-            filename=arrival.filename,
-            checksum=reading.checksums[self._passage.algorithm],
-            checksum_algorithm=self._passage.algorithm,
-            size_bytes=arrival.stat.st_size,
-            seen_on=timezone.now(),
-            source=str(self._passage.source.root),
-            source_identity=arrival.identity,
-        )
+    def _intend(self, readings: Sequence[Reading]) -> list[Row]:
+        """Commit the intents, and with them what the last batch released.
 
-    def _intend(self, pairs: list[_Pair]) -> list[_Pair]:
-        """Commit the intents, and with them what the last batch released."""
+        Whoever is left out, since somebody else (another finder, a backfill) reserved his place
+        just now, finds that file in the next cycle.
+        """
+        if not readings:
+            return []
         with transaction.atomic():
-            released = list(self._released)
-            self.flush()
-            try:
-                with transaction.atomic():
-                    File.objects.bulk_create([file for _, file in pairs])
-            except IntegrityError:
-                # Somebody else (another finder, a backfill) reserved one of the places just now:
-                # whoever is left out here finds that file in the next cycle.
-                pairs = [pair for pair in pairs if insert(pair[1])]
-            self._released = released
+            if self._released:
+                _forget_sources(self._released)
+            rows = recording.insert(self._passage, readings, stored=False)
         self._released.clear()
         steps.reached("intent committed")
-        return pairs
+        return rows
 
     # Places
 
-    def _place_all(self, pairs: Sequence[_Pair]) -> list[_Pair]:
+    def _place_all(self, rows: Sequence[Row]) -> list[Row]:
         """Give the files their places, durably; give those of which that is true."""
         pending = self._passage.pending()
-        placed: list[_Pair] = []
+        placed: list[Row] = []
         ways: dict[str, tuple[int, int]] = {}
         try:
-            for pair in pairs:
-                if self._place(pair, pending, ways):
-                    placed.append(pair)
+            for row in rows:
+                if self._place(row, pending, ways):
+                    placed.append(row)
                 steps.reached("placed")
             try:
                 pending.sync()
             except OSError as error:
                 # All files, since nobody knows whose bytes did not get through; and at once, since
                 # after a crash they would be found in their places and trusted.
-                for pair in placed:
-                    self._withdraw(pair)
-                for pair in placed:
-                    self._ledger.failed(pair[0].arrival, SyncError(error.errno, error.strerror))
+                for row in placed:
+                    self._withdraw(row)
+                for reading, _ in placed:
+                    self._ledger.failed(reading.arrival, SyncError(error.errno, error.strerror))
                 return []
         finally:
             pending.clear()
-        placed = [pair for pair in placed if self._is_written(pair)]
+        placed = [row for row in placed if self._is_written(row)]
         moved = _moved(self._passage.target.root, ways)
-        return [pair for pair in placed if self._is_still_good(pair, moved)]
+        return [row for row in placed if self._is_still_good(row, moved)]
 
-    def _place(self, pair: _Pair, pending: Pending, ways: dict[str, tuple[int, int]]) -> bool:
-        reading, file = pair
+    def _place(self, row: Row, pending: Pending, ways: dict[str, tuple[int, int]]) -> bool:
+        reading, _ = row
+        relpath, filename = reading.arrival.relpath, reading.arrival.filename
         try:
             with errors_as(StorageError):
-                directory = self._passage.target.directory(file.relpath, make=True)
-                ways[file.relpath] = _inode(directory)
-                pending.add_way(self._passage.target, file.relpath)
+                directory = self._passage.target.directory(relpath, make=True)
+                if relpath not in ways:
+                    ways[relpath] = _inode(directory)
+                    pending.add_way(self._passage.target, relpath)
             try:
-                reading.place(self._passage, directory, file.filename)
+                reading.place(self._passage, directory, filename)
             except FileExistsError:
-                return self._adopt(pair, pending)
+                return self._adopt(reading, pending)
             with errors_as(StorageError):
                 pending.add(reading.durable_descriptor)
         except OSError as error:
@@ -154,88 +141,92 @@ class Storing:
             return True
         return False
 
-    def _adopt(self, pair: _Pair, pending: Pending) -> bool:
+    def _adopt(self, reading: Reading, pending: Pending) -> bool:
         """Take an untracked file in storage for the arrival if it has its content."""
-        reading, file = pair
+        arrival, algorithm = reading.arrival, self._passage.algorithm
+        checksum = reading.checksums[algorithm]
         with errors_as(StorageError):
-            there = self._passage.target.open_file(file.relpath, file.filename)
+            there = self._passage.target.open_file(arrival.relpath, arrival.filename)
             try:
                 read_from_medium(there, os.fstat(reading.descriptor))
-                if has_content(there, file):
+                if is_content(there, arrival.stat.st_size, algorithm, checksum):
                     pending.add(there)
                     return True
             finally:
                 os.close(there)
         self._ledger.refuse(
-            reading.arrival,
+            arrival,
             Refused(
                 RefusalReason.CONFLICT,
                 "storage has an untracked file of this name and other content, which is kept as it"
                 " is",
-                checksum=file.checksum,
+                checksum=checksum,
             ),
         )
         return False
 
-    def _is_written(self, pair: _Pair) -> bool:
+    def _is_written(self, row: Row) -> bool:
         """Ask after each file: that the sync went well may mean that another was told."""
         if not self._passage.fsync:
             return True
+        reading, _ = row
         try:
-            require_written(pair[0].durable_descriptor)
+            require_written(reading.durable_descriptor)
         except OSError as error:
-            self._withdraw(pair)
-            self._ledger.failed(pair[0].arrival, SyncError(error.errno, error.strerror))
+            self._withdraw(row)
+            self._ledger.failed(reading.arrival, SyncError(error.errno, error.strerror))
             return False
         return True
 
-    def _is_still_good(self, pair: _Pair, moved: set[str]) -> bool:
+    def _is_still_good(self, row: Row, moved: set[str]) -> bool:
         """Look a last time: nobody wrote to the file, nor put its directory elsewhere."""
-        reading, file = pair
+        reading, _ = row
         if not reading.unchanged:
-            self._withdraw(pair)
+            self._withdraw(row)
             self._ledger.swapped(reading.arrival)
             return False
-        if file.relpath in moved:
-            self._withdraw(pair)
+        if reading.arrival.relpath in moved:
+            self._withdraw(row)
             text = "its directory in the storage was moved away while it was taken in"
             self._ledger.refuse(reading.arrival, Refused(RefusalReason.EIO, text))
             return False
         return True
 
-    def _withdraw(self, pair: _Pair) -> None:
+    def _withdraw(self, row: Row) -> None:
         """Take a file out of storage that may not stay; it starts again from its source.
 
         What a sync could not write must not stay: the next sync would succeed, with nothing on the
         medium.
         """
-        reading, file = pair
+        reading, number = row
+        arrival, target = reading.arrival, self._passage.target
         try:
-            reading.withdraw(
-                self._passage, self._passage.target.directory(file.relpath), file.filename
-            )
+            reading.withdraw(self._passage, target.directory(arrival.relpath), arrival.filename)
         except OSError as error:
-            logger.error("file %d (%s) cannot be withdrawn: %s", file.pk, file, error.strerror)
+            shown = escape(arrival.path)
+            logger.error("file %d (%s) cannot be withdrawn: %s", number, shown, error.strerror)
 
     # Commits
 
-    def _commit(self, pairs: Sequence[_Pair], placed: list[_Pair]) -> list[_Pair]:
+    def _commit(self, rows: Sequence[Row], placed: list[Row]) -> list[Row]:
         """Mark what is stored, and delete the intents of what is not."""
-        stored = {file.pk for _, file in placed}
-        failed = [file.pk for _, file in pairs if file.pk not in stored]
-        now = timezone.now()
+        stored = {number for _, number in placed}
+        failed = [number for _, number in rows if number not in stored]
         with transaction.atomic():
             if failed:
                 File.objects.intents().filter(id__in=failed).delete()
-            marked = File.objects.intents().filter(id__in=stored).update(stored_on=now)
-            if marked == len(placed):
+            intents = File.objects.intents().filter(id__in=stored)
+            if intents.update(stored_on=timezone.now()) == len(placed):
                 return placed
             # Somebody took our intents for dead. The files have their places and are durable.
             left = set(File.objects.stored().filter(id__in=stored).values_list("id", flat=True))
-            return [pair for pair in placed if pair[1].pk in left or _insert_stored(pair[1])]
+            gone = [reading for reading, number in placed if number not in left]
+            kept = [row for row in placed if row[1] in left]
+            return kept + recording.insert(self._passage, gone, stored=True)
 
-    def _release(self, reading: Reading, file: File) -> None:
+    def _release(self, row: Row) -> None:
         """Remove the source, unless it is not what was stored any more."""
+        reading, number = row
         arrival = reading.arrival
         try:
             release(self._passage.source, arrival)
@@ -245,24 +236,12 @@ class Storing:
             self._ledger.refuse(arrival, why(error), kind="unreleased")
             return
         steps.reached("released")
-        self._released.append(file.pk)
+        self._released.append(number)
         self._ledger.done(arrival, "stored")
 
 
-def insert(file: File) -> bool:
-    """Insert a row unless somebody else has its place."""
-    try:
-        with transaction.atomic():
-            file.pk = None
-            file.save(force_insert=True)
-    except IntegrityError:
-        return False
-    return True
-
-
-def _insert_stored(file: File) -> bool:
-    file.stored_on = timezone.now()
-    return insert(file)
+def _forget_sources(numbers: Sequence[int]) -> None:
+    File.objects.filter(id__in=numbers).update(source=None, source_identity=None)
 
 
 def _inode(descriptor: int) -> tuple[int, int]:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from django.db import IntegrityError, transaction
-from django.utils import timezone
+from django.db import transaction
 
-from buffer import placing, steps
+from buffer import placing, recording, steps
 from buffer.candidates import Candidates, look_up
 from buffer.discovery import Arrival
 from buffer.duplicates import Duplicates
@@ -24,7 +23,7 @@ from buffer.opening import Opening
 from buffer.passage import Passage
 from buffer.reading import Reading
 from buffer.refusals import Refused
-from buffer.storing import Storing, insert
+from buffer.storing import Storing
 
 
 class TakeIn:
@@ -175,28 +174,9 @@ class TakeIn:
         finally:
             pending.clear()
         steps.reached("durable in place")
-        rows = [self._row_in_place(reading) for reading in readings]
-        try:
-            with transaction.atomic():
-                File.objects.bulk_create(rows)
-                steps.reached("rows in place inserted")
-            recorded = [True] * len(rows)
-        except IntegrityError:
-            recorded = [insert(row) for row in rows]
+        with transaction.atomic():
+            rows = recording.insert(self._passage, readings, stored=True)
+            steps.reached("rows in place inserted")
         steps.reached("recorded in place")
-        for reading, done in zip(readings, recorded, strict=True):
-            if done:
-                self._ledger.done(reading.arrival, "stored")
-
-    def _row_in_place(self, reading: Reading) -> File:
-        arrival, now = reading.arrival, timezone.now()
-        return File(
-            storage=self._passage.storage,
-            relpath=arrival.relpath,
-            filename=arrival.filename,
-            checksum=reading.checksums[self._passage.algorithm],
-            checksum_algorithm=self._passage.algorithm,
-            size_bytes=arrival.stat.st_size,
-            seen_on=now,
-            stored_on=now,
-        )
+        for reading, _ in rows:
+            self._ledger.done(reading.arrival, "stored")
