@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from typing import Final
 
-from django.db.models import Q
-
+from buffer import dialect
 from buffer.discovery import Arrival
 from buffer.models import File, Storage
 from buffer.reading import Reading
+
+_COLUMNS: Final = {"relpath": "text", "filename": "text", "size_bytes": "id"}
 
 
 class Candidates:
@@ -59,10 +62,16 @@ def look_up(storage: Storage, arrivals: Sequence[Arrival]) -> Candidates:
     arrivals : `~collections.abc.Sequence` [`Arrival`]
         The batch; `buffer.names.why_bad` finds nothing wrong with any of their names.
     """
-    names = {arrival.filename for arrival in arrivals}
-    sizes = {arrival.stat.st_size for arrival in arrivals}
-    places = {arrival.relpath for arrival in arrivals}
-    rows = File.objects.filter(storage=storage).filter(
-        Q(filename__in=names, size_bytes__in=sizes) | Q(relpath__in=places, filename__in=names)
-    )
-    return Candidates(list(rows))
+    wanted = [
+        {"relpath": a.relpath, "filename": a.filename, "size_bytes": a.stat.st_size}
+        for a in arrivals
+    ]
+    # Each half has an index of its own; CROSS keeps SQLite from going through all files instead.
+    sql = f"""
+        WITH wanted AS (SELECT v.* FROM {dialect.rows_from_json(_COLUMNS)})
+        SELECT f.* FROM wanted w CROSS JOIN buffer_file f
+        WHERE f.storage_id = %s AND f.filename = w.filename AND f.size_bytes = w.size_bytes
+        UNION
+        SELECT f.* FROM wanted w CROSS JOIN buffer_file f
+        WHERE f.storage_id = %s AND f.relpath = w.relpath AND f.filename = w.filename"""
+    return Candidates(list(File.objects.raw(sql, [json.dumps(wanted), storage.pk, storage.pk])))
