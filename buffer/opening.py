@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Final, TypeVar
 
 from buffer.candidates import Candidates
 from buffer.discovery import Arrival
@@ -19,6 +19,9 @@ from buffer.settling import is_open_for_writing, state_of
 
 #: Reading and hashing release Python's lock; more threads than this only queue at the medium.
 THREADS: Final = 4
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Opening:
@@ -34,6 +37,8 @@ class Opening:
 
     def __init__(self, passage: Passage, ledger: Ledger) -> None:
         self._passage, self._ledger = passage, ledger
+        # Started when there is something to read; they end with this object.
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="reading")
 
     def sift(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
         """Refuse what can be refused by its name and kind; give the others.
@@ -77,8 +82,7 @@ class Opening:
                 except (OSError, Unsettled) as error:
                     return error
 
-            with ThreadPoolExecutor(THREADS) as pool:
-                results = list(pool.map(read_one, opened))
+            results = self._in_threads(read_one, opened)
         except OSError as error:
             # Not even the directory for copies can be used.
             self._ledger.failed(arrivals[0], error)
@@ -95,6 +99,26 @@ class Opening:
             elif isinstance(result, OSError):
                 self._ledger.failed(arrival, result)
         return read_well
+
+    def _in_threads(
+        self, work: Callable[[_Item], _Result], items: Sequence[_Item]
+    ) -> list[_Result]:
+        """Do some work for each item in a few threads, of which each takes the next item.
+
+        A task for each item would cost more than to read a small file.
+        """
+        left = iter(range(len(items)))
+        results: dict[int, _Result] = {}
+
+        def take_turns() -> None:
+            for number in left:
+                results[number] = work(items[number])
+
+        turns = [self._threads.submit(take_turns) for _ in range(THREADS)]
+        # All of them: when one has failed, the others still have files open.
+        for turn in wait(turns).done:
+            turn.result()
+        return [results[number] for number in range(len(items))]
 
     def _open(self, arrival: Arrival) -> int | None:
         """Open an arrival; None if it cannot be opened or is not settled."""
