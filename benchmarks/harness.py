@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import shutil
 import sqlite3
@@ -283,6 +284,8 @@ def _spread(values: list[float]) -> str:
 
 
 def _run_in_child(run: Callable[[Bench], None], name: str, database: str, options: Any) -> int:
+    # What the program tells its operators would be lost in it, and the table too.
+    logging.disable(logging.WARNING)
     try:
         with _ground(database, options.quick) as (url, scratch):
             bench = Bench(name, database, url, scratch, options)

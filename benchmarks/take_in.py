@@ -60,17 +60,18 @@ class Ground:
     ----------
     bench : `Bench`
         Whose scratch directory is used.
-    below : `pathlib.Path`, optional
-        Where the storage areas are made, if not there.
+    buffers : `pathlib.Path`, optional
+        Where the buffers are made, if not there.
     """
 
-    def __init__(self, bench: Bench, *, below: Path | None = None) -> None:
-        self._bench, self._below = bench, below
+    def __init__(self, bench: Bench, *, buffers: Path | None = None) -> None:
+        self._bench, self._buffers = bench, buffers
 
     def begin(self) -> tuple[Path, Storage]:
         """Make an empty buffer and a storage area."""
-        root = self._bench.directory("storage", below=self._below)
-        return self._bench.directory("buffer"), storages.register(root.name, root)
+        root = self._bench.directory("storage")
+        source = self._bench.directory("buffer", below=self._buffers)
+        return source, storages.register(root.name, root)
 
     def finder(self, source: Path, storage: Storage, **search: Any) -> Finder:
         """Make a finder as it would be configured."""
@@ -89,6 +90,11 @@ class Ground:
         left = sum(len(names) for _, _, names in os.walk(source))
         if (stored, there, left) != (expected, expected + 1, 0):  # the marker
             raise RuntimeError(f"{expected} files, but {stored} stored, {there} there, {left} left")
+        self.remove(source, storage)
+
+    @staticmethod
+    def remove(source: Path, storage: Storage) -> None:
+        """Remove both."""
         shutil.rmtree(source)
         shutil.rmtree(storage.root)
 
@@ -103,6 +109,24 @@ def ours(ground: Ground, fill: Callable[[Path], int]) -> float:
             pass
     ground.end(source, storage, count)
     return count / seconds()
+
+
+def read_per_byte(ground: Ground, fill: Callable[[Path], int], size: int) -> float:
+    """Take in files of a total size; tell how many bytes were read for each of theirs."""
+    source, storage = ground.begin()
+    count = fill(source)
+    before = bytes_read()
+    finder = ground.finder(source, storage)
+    finder.cycle(until=time.monotonic() + 3600, stop=lambda: False)
+    read = bytes_read() - before
+    ground.end(source, storage, count)
+    return read / size
+
+
+def bytes_read() -> int:
+    """Tell how many bytes this process has read by system calls, from memory or a medium."""
+    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(fields["rchar"])
 
 
 def ideal(bench: Bench, ground: Ground, fill: Callable[[Path], int]) -> float:
@@ -129,32 +153,25 @@ def _walk(source: Path) -> Iterator[tuple[str, str, os.stat_result]]:
 def _take_in(
     rows: _Rows, source: Path, storage: Storage, batch: list[tuple[str, str, os.stat_result]]
 ) -> None:
-    """One batch: read, hash, intent, link (or copy), one sync, stored, unlink."""
+    """One batch: read, hash, intent, link, one sync, stored, unlink."""
     now = datetime.now(UTC).isoformat(sep=" ")
     intents = []
-    copy = batch[0][2].st_dev != os.stat(storage.root).st_dev
     for directory, name, stat in batch:
         digest = blake3()
-        target = f"{storage.root}/{directory}"
-        os.makedirs(target, exist_ok=True)
         descriptor = os.open(f"{source}/{directory}/{name}", os.O_RDONLY)
-        written = os.open(f"{target}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL) if copy else -1
         while block := os.read(descriptor, BLOCK_BYTES):
             digest.update(block)
-            if copy:
-                os.write(written, block)
         os.close(descriptor)
-        if copy:
-            os.close(written)
         identity = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}"
         intents.append(
             (storage.pk, directory, name, digest.hexdigest(), "blake3", stat.st_size, now, now,
              str(source), identity)
         )  # fmt: skip
     first, last = rows.intend(intents)
-    if not copy:
-        for directory, name, _ in batch:
-            os.link(f"{source}/{directory}/{name}", f"{storage.root}/{directory}/{name}")
+    for directory in {directory for directory, _, _ in batch}:
+        os.makedirs(f"{storage.root}/{directory}", exist_ok=True)
+    for directory, name, _ in batch:
+        os.link(f"{source}/{directory}/{name}", f"{storage.root}/{directory}/{name}")
     top = os.open(storage.root, os.O_RDONLY)
     if _libc.syncfs(top):
         raise OSError(ctypes.get_errno(), "syncfs")
