@@ -10,6 +10,8 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from buffer import admin_alerts, shown  # noqa: F401  (registers its pages)
@@ -18,7 +20,7 @@ from buffer.admin_pauses import PausableAdmin
 from buffer.admin_search import files_matching
 from buffer.admin_suspicions import Suspect, badges, marks, stories
 from buffer.components import is_live
-from buffer.models import Component, File, Refusal, Storage
+from buffer.models import Component, File, Refusal, RefusalReason, Storage
 from buffer.names import escape
 from buffer.operator_pauses import Pausable
 
@@ -185,6 +187,7 @@ class RefusalAdmin(BigTableAdmin):
     fields = (
         "id",
         "reason_badge",
+        "desk",
         "path",
         "shown_source",
         "storage",
@@ -208,6 +211,14 @@ class RefusalAdmin(BigTableAdmin):
     def reason_badge(self, row: Refusal) -> SafeString:
         """Why."""
         return badge(row.reason)
+
+    @admin.display(description="to decide")
+    def desk(self, row: Refusal) -> SafeString | str:
+        """The way to the page where conflicts are decided."""
+        if row.reason != RefusalReason.CONFLICT:
+            return "-"
+        link = reverse("buffer:conflict", args=[row.pk])
+        return format_html('<a href="{}">Both files side by side</a>', link)
 
     @admin.display(description="buffer")
     def shown_source(self, row: Refusal) -> str:

@@ -116,9 +116,9 @@ class Duplicates:
         with errors_as(AsideError), Tree(self._aside) as tree:
             directory = tree.directory(arrival.relpath, make=True)
             for number in count():
-                name = _numbered(arrival.filename, number)
+                name = numbered(arrival.filename, number)
                 try:
-                    self._place_aside(reading, directory, name)
+                    self.place_aside(reading, directory, name)
                 except FileExistsError:
                     continue
                 break
@@ -139,7 +139,21 @@ class Duplicates:
         where = f"{arrival.relpath}/{name}" if arrival.relpath else name
         return f"set aside as {escape(self._aside / where)}"
 
-    def _place_aside(self, reading: Reading, directory: int, name: str) -> None:
+    @property
+    def aside(self) -> Path | None:
+        """Where arrivals are set aside; None if that is not configured."""
+        return self._aside
+
+    def place_aside(self, reading: Reading, directory: int, name: str) -> None:
+        """Give an arrival a name in the directory for duplicates, besides or instead of its own.
+
+        Raises
+        ------
+        FileExistsError
+            Something has that name already.
+        AsideError, OSError, placing.Swapped
+            It cannot be done; nothing has changed.
+        """
         arrival = reading.arrival
         source_dir = self._passage.source.directory(arrival.relpath)
         try:
@@ -225,7 +239,8 @@ def release(source: Tree, arrival: Arrival) -> None:
         raise ReleaseError(error.errno, error.strerror) from error
 
 
-def _numbered(filename: str, number: int) -> str:
+def numbered(filename: str, number: int) -> str:
+    """Give the n-th name to try for a file in the directory for duplicates."""
     if not number:
         return filename
     suffix = f".{number}"

@@ -22,6 +22,7 @@ from django.db import DatabaseError, InterfaceError
 
 from buffer import outages
 from buffer.batches import batches
+from buffer.collisions import Collisions
 from buffer.discovery import Arrival, scan
 from buffer.duplicates import Duplicates
 from buffer.exclusion import ExcludeList
@@ -202,12 +203,16 @@ class Finder:
         )
         ledger = Ledger(passage, self._settling, self._refusals)
         duplicates = Duplicates(passage, config.actions.alternative, config.duplicates)
-        take_in = TakeIn(passage, ledger, duplicates)
+        collisions = Collisions(passage, ledger, duplicates, self._is_excluded)
+        take_in = TakeIn(passage, ledger, duplicates, collisions)
         if not self._recovered:
             if self._move:
                 recovered = Recovery(passage, self._refusals).run()
                 self.counters.update(recovered=recovered.total())
             self._recovered = True
+        if self._move and self._walk is None:
+            self._refusals.load_decisions()
+            collisions.finish()
         try:
             complete = self._take_in_all(take_in, source, target, until, stop)
         finally:

@@ -464,3 +464,57 @@ class Notice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.channel} about alert {self.alert_id}"
+
+
+class Choice(models.TextChoices):
+    """What a person decided about an arrival that collides with a stored file."""
+
+    # The arrival is set aside, in the finder's `duplicates`; it is never deleted.
+    KEEP_STORED = "KEEP_STORED", "Keep the stored file"
+    # The arrival is stored too, under another name.
+    KEEP_BOTH = "KEEP_BOTH", "Keep both"
+    # Nothing for now.
+    LATER = "LATER", "Later"
+
+
+class DecisionQuerySet(models.QuerySet["Decision"]):
+    """Named queries on decisions."""
+
+    def standing(self) -> DecisionQuerySet:
+        """Decisions that no finder has carried out or found void."""
+        return self.filter(done_on__isnull=True)
+
+
+class Decision(models.Model):
+    """What a person decided about a conflict. The finder carries it out (`buffer.collisions`)."""
+
+    refusal = models.ForeignKey(Refusal, on_delete=models.CASCADE)
+    choice = models.CharField(max_length=16, choices=Choice.choices)
+    # What was decided about; if either is another by then, the decision is void.
+    checksum = models.TextField(help_text="Of the arrival.")
+    file = models.ForeignKey(
+        File, null=True, on_delete=models.SET_NULL, help_text="The stored file; none: untracked."
+    )
+    new_name = models.TextField(blank=True, help_text="For KEEP_BOTH.")
+    user = models.CharField(max_length=150)
+    note = models.TextField(blank=True)
+    decided_on = models.DateTimeField(default=timezone.now)
+    # Written before anything is moved, so that a crash leaves no doubt where it is.
+    target = models.TextField(blank=True, editable=False)
+    done_on = models.DateTimeField(null=True)
+    void = models.BooleanField(default=False)
+    outcome = models.TextField(blank=True)
+
+    objects = DecisionQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["refusal"],
+                condition=Q(done_on__isnull=True),
+                name="buffer_decision_standing",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.choice} for refusal {self.refusal_id}"

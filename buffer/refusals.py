@@ -22,7 +22,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from buffer import steps
-from buffer.models import TRANSIENT_REASONS, File, Refusal, RefusalReason, Storage
+from buffer.models import TRANSIENT_REASONS, Decision, File, Refusal, RefusalReason, Storage
 from buffer.names import escape
 from buffer.settling import state_of
 
@@ -79,6 +79,9 @@ class Refusals:
         self._scan = 0
         self._known: dict[str, _Known] = {}
         self._refresh_at = steady() + REFRESH_S
+        self._decisions: dict[str, Decision] = {}
+        self._left_over: list[Decision] = []
+        self._decisions_at = steady()
         for row in Refusal.objects.unresolved().filter(storage=storage, source=source):
             # Transient ones are tried again at once: a restart may be what was waited for.
             retry_at = steady() if row.reason in TRANSIENT_REASONS else None
@@ -97,7 +100,9 @@ class Refusals:
         known.scan = self._scan
         if known.identity != _identity(stat):
             return False
-        return known.retry_at is None or self._steady() < known.retry_at
+        if known.retry_at is None:
+            return self._key(path) not in self._decisions
+        return self._steady() < known.retry_at
 
     def stands_for_good(self, path: str, stat: os.stat_result) -> bool:
         """Tell whether an arrival was refused, and time alone will not change that."""
@@ -216,6 +221,34 @@ class Refusals:
             del self._known[key]
         self._refresh_at = self._steady() + REFRESH_S
         return bool(decided)
+
+    def load_decisions(self) -> None:
+        """Look, now and then, what people have decided about conflicts."""
+        if self._steady() < self._decisions_at:
+            return
+        self._decisions_at = self._steady() + REFRESH_S
+        rows = Decision.objects.standing().filter(
+            refusal__storage=self._storage, refusal__source=self._source
+        )
+        self._decisions, self._left_over = {}, []
+        for row in rows.select_related("refusal").order_by("pk"):
+            if row.refusal.resolved_on is None:
+                self._decisions[row.refusal.key] = row
+            else:
+                self._left_over.append(row)
+
+    def decision(self, path: str) -> Decision | None:
+        """Give what a person has decided about an arrival, if it is not done yet."""
+        return self._decisions.get(self._key(path)) if self._decisions else None
+
+    def left_over(self) -> list[Decision]:
+        """Give the decisions whose refusals were closed before they were seen to be done."""
+        return list(self._left_over)
+
+    def forget_decision(self, decision: Decision) -> None:
+        """Forget a decision that is done, or void."""
+        self._decisions.pop(decision.refusal.key, None)
+        self._left_over = [row for row in self._left_over if row.pk != decision.pk]
 
     def _resolve_key(self, key: str, how: str) -> None:
         if key in self._known:

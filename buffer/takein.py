@@ -14,6 +14,7 @@ from django.db import transaction
 
 from buffer import placing, recording, steps
 from buffer.candidates import Candidates, look_up
+from buffer.collisions import Collisions
 from buffer.discovery import Arrival
 from buffer.duplicates import Duplicates
 from buffer.io_errors import StorageError, errors_as
@@ -37,10 +38,19 @@ class TakeIn:
         Where it is noted what became of each arrival.
     duplicates : `Duplicates`
         What to do with arrivals that are stored already.
+    collisions : `Collisions`, optional
+        What to do with arrivals whose conflict a person has decided.
     """
 
-    def __init__(self, passage: Passage, ledger: Ledger, duplicates: Duplicates) -> None:
+    def __init__(
+        self,
+        passage: Passage,
+        ledger: Ledger,
+        duplicates: Duplicates,
+        collisions: Collisions | None = None,
+    ) -> None:
         self._passage, self._ledger, self._duplicates = passage, ledger, duplicates
+        self._collisions = collisions
         self._opening = Opening(passage, ledger)
         self._storing = Storing(passage, ledger)
 
@@ -98,6 +108,8 @@ class TakeIn:
                 self._settle(reading, same)
             elif taken is not None and taken.stored_on is None:
                 # Somebody else is taking in a file of this place: see what it is when it is done.
+                continue
+            elif self._collisions is not None and self._collisions.settle(reading, taken):
                 continue
             elif taken is not None:
                 self._refuse_conflict(reading, taken)

@@ -11,6 +11,7 @@ from ingest import monitoring
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     # Before the admin's own, the last of which takes every address.
+    path("admin/", include("buffer.urls")),
     path("admin/", include("ingest.urls")),
     path("admin/", admin.site.urls),
     path("healthz", monitoring.healthz),

@@ -10,6 +10,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from buffer import admin_base, shown
+
 register = template.Library()
 
 _BAR: Final = 5
@@ -41,3 +43,15 @@ def spark(counts: Sequence[int]) -> SafeString:
         words,
         format_html_join("", '<rect x="{}" y="{}" width="{}" height="{}"/>', bars),
     )
+
+
+@register.filter
+def badge(word: str) -> SafeString:
+    """Show a status by its word and by a colour."""
+    return admin_base.badge(word)
+
+
+@register.filter
+def message(text: str) -> str:
+    """Make a message safe to show."""
+    return shown.message(text)
