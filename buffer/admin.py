@@ -20,6 +20,7 @@ from buffer.admin_pauses import PausableAdmin
 from buffer.admin_search import files_matching
 from buffer.admin_suspicions import Suspect, badges, marks, stories
 from buffer.components import is_live
+from buffer.csv_export import CsvExport
 from buffer.models import Component, File, Refusal, RefusalReason, Storage
 from buffer.names import escape
 from buffer.operator_pauses import Pausable
@@ -79,8 +80,20 @@ class Stage(admin.SimpleListFilter):
                 return queryset
 
 
-class FileAdmin(BigTableAdmin):
+class FileAdmin(CsvExport, BigTableAdmin):
     """Files; what became of them at their targets is added by `ingest.admin`."""
+
+    actions: Any = ("export_csv",)
+    csv_columns = (
+        ("id", lambda row: row.pk),
+        ("storage", lambda row: row.storage.name),
+        ("path", lambda row: escape(row.path)),
+        ("size (bytes)", lambda row: row.size_bytes),
+        ("checksum", lambda row: row.checksum),
+        ("algorithm", lambda row: row.checksum_algorithm),
+        ("added on", lambda row: row.added_on),
+        ("stored on", lambda row: row.stored_on),
+    )
 
     list_display: Any = ("id", "place", "size", "storage", "added_on", "stage", "suspect")
     list_display_links = ("id", "place")
@@ -174,8 +187,23 @@ class Open(admin.SimpleListFilter):
 
 
 @admin.register(Refusal)
-class RefusalAdmin(BigTableAdmin):
+class RefusalAdmin(CsvExport, BigTableAdmin):
     """Arrivals that were not taken in."""
+
+    actions = ("export_csv",)
+    csv_columns = (
+        ("id", lambda row: row.pk),
+        ("reason", lambda row: row.reason),
+        ("buffer", lambda row: escape(row.source)),
+        ("path", lambda row: row.path),
+        ("size (bytes)", lambda row: row.size_bytes),
+        ("detail", lambda row: row.detail),
+        ("first seen", lambda row: row.first_seen),
+        ("last seen", lambda row: row.last_seen),
+        ("resolved on", lambda row: row.resolved_on),
+        ("resolved how", lambda row: row.resolved_how),
+        ("resolved by", lambda row: row.resolved_by),
+    )
 
     list_display = ("id", "reason_badge", "path", "short_detail", "state", "times_seen",
                     "first_seen", "last_seen")  # fmt: skip

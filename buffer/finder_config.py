@@ -178,9 +178,9 @@ class Finder(Section):
     actions: Annotated[Actions, null_as(Actions)] = Field(default_factory=Actions)
     duplicates: LocalPath | None = Field(
         default=None,
-        description="Where `actions.alternative: Move` sets duplicates aside, and where arrivals go "
-        "that collide with a stored file which an operator decides to keep; neither in the source "
-        "nor in the storage.",
+        description="Where `actions.alternative: Move` sets duplicates aside, and where an "
+        "operator's decision sets an arrival aside that collides with a stored file; neither in "
+        "the source nor in the storage.",
     )
     search: Search = Field(description="How files are found; `method` is required.")
     alerts: Annotated[FinderAlerts, null_as(FinderAlerts)] = Field(default_factory=FinderAlerts)

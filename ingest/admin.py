@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import django_q.admin  # noqa: F401  (registers its pages, which are taken off below)
 from django.contrib import admin, messages
@@ -20,6 +20,7 @@ from buffer.admin import FileAdmin, as_text
 from buffer.admin_base import BigTableAdmin, Since, badge, preformatted
 from buffer.admin_pauses import PausableAdmin
 from buffer.admin_search import matching_ids
+from buffer.csv_export import Column, CsvExport
 from buffer.models import ComponentKind, File
 from buffer.names import escape
 from buffer.operator_pauses import Pausable
@@ -132,8 +133,20 @@ class StartedSince(Since):
     field = "start_time"
 
 
-class OfFilesAdmin(BigTableAdmin):
+_OF_A_FILE: Final[tuple[Column, ...]] = (
+    ("id", lambda row: row.pk),
+    ("file", lambda row: row.file_id),
+    ("path", lambda row: escape(row.file.path)),
+    ("ingester", lambda row: row.ingester.name),
+    ("status", lambda row: row.status),
+    ("cause", lambda row: row.cause),
+)
+
+
+class OfFilesAdmin(CsvExport, BigTableAdmin):
     """Pages of rows that belong to a file each."""
+
+    actions: Any = ("rerun_selected", "export_csv")
 
     list_display_links = ("id", "place")
     list_select_related = ("file", "ingester")
@@ -166,6 +179,14 @@ class OfFilesAdmin(BigTableAdmin):
 @admin.register(Ingestion)
 class IngestionAdmin(IngestionRerunAdmin, OfFilesAdmin):
     """The present: one row for each file at each ingester."""
+
+    actions = OfFilesAdmin.actions
+    csv_columns = (
+        *_OF_A_FILE,
+        ("attempts", lambda row: row.attempts),
+        ("changed on", lambda row: row.changed_on),
+        ("next attempt on", lambda row: row.next_attempt_on),
+    )
 
     list_display = ("id", "place", "ingester", "status_badge", "cause_link", "attempts",
                     "changed_on", "next_attempt_on", "held")  # fmt: skip
@@ -207,6 +228,18 @@ class IngestionAdmin(IngestionRerunAdmin, OfFilesAdmin):
 @admin.register(FileEvent)
 class FileEventAdmin(EventRerunAdmin, OfFilesAdmin):
     """The past."""
+
+    actions = OfFilesAdmin.actions
+    csv_columns = (
+        *_OF_A_FILE,
+        ("start time", lambda row: row.start_time),
+        ("duration (s)", lambda row: row.duration),
+        ("message", lambda row: row.err_message),
+        ("version", lambda row: row.ingest_ver),
+        ("worker", lambda row: row.worker),
+        ("user", lambda row: row.user),
+        ("note", lambda row: row.note),
+    )
 
     list_display = ("id", "place", "ingester", "status_badge", "start_time", "duration",
                     "shown_cause", "ingest_ver", "who")  # fmt: skip
@@ -251,6 +284,8 @@ class AtIngesters(admin.SimpleListFilter):
 
 class FileWithHistoryAdmin(FilePage, FileRerunAdmin, FileAdmin):
     """Files, with their status at each ingester and their events."""
+
+    actions = ("rerun_selected", "export_csv")
 
     list_display = (*FileAdmin.list_display, "at_ingesters")
     list_filter = (*FileAdmin.list_filter, AtIngesters)

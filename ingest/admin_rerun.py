@@ -51,7 +51,7 @@ class Choice:
 class RerunAdmin(ReadOnlyAdmin):
     """Pages whose rows can be tried again, by users with the permission ``ingest.rerun``."""
 
-    actions = ("rerun_selected",)
+    actions: Any = ("rerun_selected",)
 
     def has_rerun_permission(self, request: HttpRequest) -> bool:
         """Tell whether this user may ask for another attempt."""

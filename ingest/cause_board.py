@@ -8,14 +8,14 @@ are, a page shows some of them, the most frequent first.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db.models import BooleanField, Count, F, Max, Min, QuerySet
+from django.db.models import BooleanField, Count, F, Max, Min, QuerySet, Sum
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import TruncHour
+from django.db.models.functions import Coalesce, TruncHour
 
 from buffer import dialect
 from buffer.models import File
@@ -116,24 +116,21 @@ def causes(
     number : `int`, optional
         Which page, from 1.
     """
-    decisions = {
-        row.cause: row
-        for row in IgnoredCause.objects.filter(ingester=ingester_id, taken_back_on__isnull=True)
-    }
-    files = failed(ingester_id)
-    if ignored:
-        files = files.filter(cause__in=decisions)
-    elif decisions:
-        files = files.exclude(cause__in=decisions)
-    if containing:
-        files = files.filter(cause__icontains=containing)
-    total = files.aggregate(causes=Count("cause", distinct=True), files=Count("pk"))
+    decisions, files = _chosen(ingester_id, ignored=ignored, containing=containing)
+    groups = files.values("cause").annotate(n=Count("*"))
+    total = groups.aggregate(causes=Count("cause"), files=Coalesce(Sum("n"), 0))
     # Beyond the last page there is the first.
     number = number if (number - 1) * PAGE < total["causes"] else 1
-    groups = _grouped(files)[(number - 1) * PAGE : number * PAGE]
+    some = _grouped(files)[(number - 1) * PAGE : number * PAGE]
     return CausePage(
-        _completed(ingester_id, groups, decisions), total["causes"], total["files"], number
+        _completed(ingester_id, some, decisions), total["causes"], total["files"], number
     )
+
+
+def every_cause(ingester_id: int, *, ignored: bool, containing: str) -> Iterator[dict[str, Any]]:
+    """Give cause, count, first and last of all groups, as they are read."""
+    _, files = _chosen(ingester_id, ignored=ignored, containing=containing)
+    yield from _grouped(files).iterator()
 
 
 def one_cause(ingester_id: int, cause: str) -> CauseRow | None:
@@ -154,7 +151,7 @@ def needing_a_person() -> dict[int, tuple[int, int]]:
         Ingestion.objects.filter(_FAILED)
         .order_by()
         .values_list("ingester")
-        .annotate(files=Count("pk"), causes=Count("cause", distinct=True))
+        .annotate(files=Count("*"), causes=Count("cause", distinct=True))
     )
     for ingester_id, files, kinds in groups:
         hidden = ignored.get(ingester_id, {})
@@ -173,15 +170,32 @@ def ignored_files() -> dict[int, dict[str, int]]:
             failed(ingester_id)
             .filter(cause__in=ignored)
             .values_list("cause")
-            .annotate(files=Count("pk"))
+            .annotate(files=Count("*"))
         )
         for ingester_id, ignored in standing.items()
     }
 
 
+def _chosen(
+    ingester_id: int, *, ignored: bool, containing: str
+) -> tuple[dict[str, IgnoredCause], QuerySet[Ingestion]]:
+    decisions = {
+        row.cause: row
+        for row in IgnoredCause.objects.filter(ingester=ingester_id, taken_back_on__isnull=True)
+    }
+    files = failed(ingester_id)
+    if ignored:
+        files = files.filter(cause__in=decisions)
+    elif decisions:
+        files = files.exclude(cause__in=decisions)
+    if containing:
+        files = files.filter(cause__icontains=containing)
+    return decisions, files
+
+
 def _grouped(files: QuerySet[Ingestion]) -> QuerySet[Any, Any]:
     groups = files.values("cause").annotate(
-        n=Count("pk"),
+        n=Count("*"),
         first=Min("changed_on"),
         last=Max("changed_on"),
         oldest=Min("file"),
@@ -222,7 +236,7 @@ def _by_hour(ingester_id: int, wanted: list[str]) -> dict[str, list[int]]:
         .filter(cause__in=wanted, changed_on__gte=begin)
         .annotate(hour=TruncHour("changed_on"))
         .values_list("cause", "hour")
-        .annotate(n=Count("pk"))
+        .annotate(n=Count("*"))
     )
     for cause, hour, n in groups:
         at = int((hour - begin) / timedelta(hours=1))

@@ -6,11 +6,13 @@ from typing import Final
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.http import urlencode
 
 from buffer import shown
+from buffer.csv_export import Column, csv_response
 from buffer.desk import desk_view, note_of, page, record, user_name
 from ingest import cause_board, ignoring
 from ingest.models import IgnoredCause, Ingester
@@ -18,6 +20,12 @@ from ingest.models import IgnoredCause, Ingester
 #: Files on the page of one cause.
 EXAMPLES: Final = 10
 _HISTORY: Final = 20
+_COLUMNS: Final[tuple[Column, ...]] = (
+    ("cause", lambda row: row["cause"]),
+    ("files", lambda row: row["n"]),
+    ("first", lambda row: row["first"]),
+    ("last", lambda row: row["last"]),
+)
 
 
 def cause_url(ingester_id: int, cause: str) -> str:
@@ -37,13 +45,16 @@ def overview(request: HttpRequest) -> HttpResponse:
 
 
 @desk_view("ingest.view_ingestion")
-def causes(request: HttpRequest, ingester_id: int) -> HttpResponse:
+def causes(request: HttpRequest, ingester_id: int) -> HttpResponseBase:
     """Show the causes at one ingester."""
     ingester = get_object_or_404(Ingester, pk=ingester_id)
     containing = request.GET.get("q", "").replace("\0", "").strip()[:200]
     ignored = request.GET.get("ignored") == "1"
     if not shown.is_text(containing):
         containing = ""
+    if request.GET.get("format") == "csv":
+        rows = cause_board.every_cause(ingester.pk, ignored=ignored, containing=containing)
+        return csv_response(f"causes-{ingester.pk}", _COLUMNS, rows)
     found = cause_board.causes(
         ingester.pk, ignored=ignored, containing=containing, number=_number(request.GET.get("page"))
     )

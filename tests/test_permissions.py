@@ -37,6 +37,7 @@ ACTIONS: Final = {
     "probe_selected": {OPERATOR, ADMINISTRATOR},
     "pause_selected": {OPERATOR, ADMINISTRATOR},
     "resume_selected": {OPERATOR, ADMINISTRATOR},
+    "export_csv": {VIEWER, OPERATOR, ADMINISTRATOR},
     "delete_selected": {ADMINISTRATOR},  # of users and groups; nothing else can be deleted
 }
 #: Pages that belong to no model, and their status for who is logged in.
