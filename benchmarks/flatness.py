@@ -265,7 +265,7 @@ def _rerun(root: Path) -> Iterator[Step]:
                 " VALUES (CURRENT_TIMESTAMP, 'RERUN', %s)",
                 [next(files)],
             )
-        if not claims.anything_waits(run.ingester_id, lanes):
+        if not claims.waiting(run.ingester_id, lanes):
             raise RuntimeError("it was not noticed")
         claims.claim(run.ingester_id, lanes, 1, "bench")
 
