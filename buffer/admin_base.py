@@ -15,6 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from buffer import shown
+from buffer.counting import AtLeast
 
 if TYPE_CHECKING:
     AnyPaginator = Paginator[Any]
@@ -25,13 +26,6 @@ else:
 
 #: Lists are counted and paged through up to here; beyond it, filters and the search lead on.
 COUNTED: Final = 10_000
-
-
-class AtLeast(int):
-    """A count that was given up at some number."""
-
-    def __str__(self) -> str:
-        return f"more than {int(self)}"
 
 
 class CappedPaginator(AnyPaginator):
@@ -51,6 +45,8 @@ class ReadOnlyAdmin(AnyModelAdmin):
 
     list_per_page = 100
     list_max_show_all = 200
+    # They would count everything for each choice of each filter.
+    show_facets = admin.ShowFacets.NEVER
 
     def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
         """Nothing is added by hand."""
@@ -132,9 +128,30 @@ def first_id_since(model: type[Model], field: str, moment: datetime) -> int:
     return low
 
 
+#: Signs of what is well, what is not, and what goes on; they help whoever does not see colours.
+_SIGNS: Final = {
+    "\N{CHECK MARK}": ("SUCCESS", "running"),
+    "\N{MULTIPLICATION X}": ("FAILURE", "MISSING", "CHANGED", "CONFLICT", "CHANGED_IN_STORAGE",
+                         "STORAGE_FULL", "EIO", "silent"),
+    "?": ("UNKNOWN",),
+    "!": ("INVALID", "UNREADABLE", "VANISHED", "BAD_NAME", "NOT_REGULAR", "paused", "waits"),
+    "\N{BLACK RIGHT-POINTING TRIANGLE}": ("PENDING",),
+    "\N{CLOCKWISE OPEN CIRCLE ARROW}": ("RERUN",),
+    "\N{WHITE CIRCLE}": ("UNTRIED", "IGNORED"),
+    "\N{BLACK SQUARE}": ("BACKFILL", "stopped"),
+    "=": ("DUPLICATE",),
+}  # fmt: skip
+_SIGN_OF: Final = {word: sign for sign, words in _SIGNS.items() for word in words}
+
+
 def badge(word: str) -> SafeString:
-    """Show a status by its word and by a colour."""
-    return format_html('<span class="badge badge-{}">{}</span>', word, word)
+    """Show a status by its word, a colour and a sign."""
+    return format_html(
+        '<span class="badge badge-{}"><span aria-hidden="true">{}</span> {}</span>',
+        word,
+        _SIGN_OF.get(word, "\N{BULLET}"),
+        word,
+    )
 
 
 def preformatted(text: str) -> SafeString | str:
