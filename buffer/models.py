@@ -100,6 +100,9 @@ class File(models.Model):
                 fields=["filename", "size_bytes", "checksum_algorithm"],
                 name="buffer_file_same",
             ),
+            # Operators have a checksum in hand, and ask whose it is.
+            models.Index(fields=["checksum"], name="buffer_file_checksum"),
+            models.Index(fields=["size_bytes"], name="buffer_file_size_bytes"),
             models.Index(
                 fields=["storage", "id"],
                 name="buffer_file_intents",
@@ -208,6 +211,11 @@ class Refusal(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["-last_seen"], name="buffer_refusal_recent"),
+            models.Index(
+                fields=["reason", "id"],
+                name="buffer_refusal_standing",
+                condition=Q(resolved_on__isnull=True),
+            ),
         ]
         permissions: ClassVar = [("resolve_conflict", "Can decide what becomes of a conflict")]
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
 from buffer.models import File, Storage
-from ingest.statuses import CLAIMABLE, NEEDS_A_PERSON, Status
+from ingest.statuses import CLAIMABLE, NEEDS_A_PERSON, RARE, Status
 
 
 class Ingester(models.Model):
@@ -85,6 +86,34 @@ class Tally(models.Model):
         return f"{self.ingester_id}: events up to {self.counted_to}"
 
 
+class _Literal(models.Value):
+    """A word that is part of the statement itself.
+
+    SQLite uses a partial index only where a query has the index's condition word for word.
+    """
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[str | int, ...]]:
+        """Write it down; only names of statuses come here."""
+        assert self.value in Status.values
+        return f"'{self.value}'", ()
+
+
+def _words(statuses: Iterable[Status]) -> list[_Literal]:
+    return [_Literal(status.value) for status in sorted(statuses)]
+
+
+class IngestionQuerySet(models.QuerySet["Ingestion"]):
+    """Named queries on ingestions; each has an index."""
+
+    def claimable(self) -> IngestionQuerySet:
+        """Those with a status that an ingester may be told to take."""
+        return self.filter(status__in=_words(CLAIMABLE))
+
+    def troubled(self) -> IngestionQuerySet:
+        """Those that may need a person."""
+        return self.filter(status__in=_words(NEEDS_A_PERSON))
+
+
 class Ingestion(models.Model):
     """The current state of one file at one ingester.
 
@@ -113,6 +142,8 @@ class Ingestion(models.Model):
         db_index=False,
         related_name="+",
     )
+
+    objects = IngestionQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [
@@ -150,6 +181,18 @@ class Ingestion(models.Model):
             models.Index(
                 fields=["ingester", "cause", "changed_on", "file"],
                 name="ingest_ingestion_causes",
+                condition=Q(status__in=sorted(NEEDS_A_PERSON)),
+            ),
+            # What may need a person: by cause, and the latest first. Files that get in cost
+            # nothing here.
+            models.Index(
+                fields=["ingester", "status", "cause", "id"],
+                name="ingest_ingestion_cause",
+                condition=Q(status__in=sorted(NEEDS_A_PERSON)),
+            ),
+            models.Index(
+                fields=["changed_on"],
+                name="ingest_ingestion_troubled",
                 condition=Q(status__in=sorted(NEEDS_A_PERSON)),
             ),
         ]
@@ -192,6 +235,12 @@ class FileEvent(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["file", "id"], name="ingest_fileevent_file"),
             models.Index(fields=["ingester", "id"], name="ingest_fileevent_ingester"),
+            # The others are found soon, wherever one looks.
+            models.Index(
+                fields=["status", "id"],
+                name="ingest_fileevent_rare",
+                condition=Q(status__in=sorted(RARE)),
+            ),
         ]
         permissions: ClassVar = [("rerun", "Can ask for another ingest attempt")]
 

@@ -121,7 +121,7 @@ class Selection:
 
     def ingestions(self) -> QuerySet[Ingestion]:
         """Give the ingestions that are meant."""
-        rows = Ingestion.objects.filter(ingester=self.ingester)
+        rows: QuerySet[Ingestion] = Ingestion.objects.filter(ingester=self.ingester)
         if self.cause is not None:
             rows = failed(self.ingester.pk).filter(cause=self.cause)
         if self.upto_event is not None:

@@ -48,3 +48,8 @@ DEFAULT_WANTED: tuple[Status, ...] = (Status.UNTRIED, Status.RERUN)
 
 #: Outcomes that an operator may have to look at.
 NEEDS_A_PERSON: tuple[Status, ...] = (Status.FAILURE, Status.UNKNOWN, Status.INVALID)
+
+#: What the history of a file that simply gets in does not have.
+RARE: tuple[Status, ...] = tuple(
+    status for status in Status if status not in (Status.UNTRIED, Status.PENDING, Status.SUCCESS)
+)
