@@ -1,6 +1,7 @@
 """What waits, runs and failed: the state of everything on one page.
 
-A few queries, whatever there is: one groups the ingestions, the others are small.
+A few queries, whatever there is. Counting every file by its status reads all ingestions, which
+takes seconds when they are many millions; without that, what is shown costs the same at any size.
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ from django.db.models import Count, Exists, Min, OuterRef
 from buffer import dialect, shown
 from buffer.alerts import raised
 from buffer.components import is_live
-from buffer.models import Component, ComponentKind, File, OperatorPause, Refusal, Suspicion
+from buffer.counting import CAP, counted, first_of, total
+from buffer.models import (
+    Component,
+    ComponentKind,
+    File,
+    OperatorPause,
+    Refusal,
+    RefusalReason,
+    Suspicion,
+)
 from buffer.names import escape
 from buffer.operator_pauses import sentence
 from ingest.cause_board import ignored_files
@@ -33,7 +43,8 @@ class IngesterState:
     id, name, storage, plugin : `int`, `str`
         Which one. `plugin` is empty until it was first started.
     counts : `dict` [`str`, `int`]
-        Files by status, those with none left out.
+        Files by status, those with none left out. An overview at a glance has only what waits and
+        what may need a person, and guesses at large numbers.
     unopened : `int`
         Stored files that it has not opened yet; they wait too.
     held : `int`
@@ -69,17 +80,13 @@ class IngesterState:
     @property
     def waiting(self) -> int:
         """Files that wait for an attempt."""
-        return self.unopened + sum(self.counts.get(status, 0) for status in DEFAULT_WANTED)
+        return total([self.unopened, *(self.counts.get(status, 0) for status in DEFAULT_WANTED)])
 
     @property
     def failed(self) -> int:
         """Files that may need a person."""
-        return sum(self.counts.get(status, 0) for status in NEEDS_A_PERSON) - self.ignored
-
-    @property
-    def by_status(self) -> list[tuple[Status, int]]:
-        """Files of every status, in the order in which statuses are declared."""
-        return [(status, self.counts.get(status, 0)) for status in Status]
+        found = (self.counts.get(status, 0) for status in NEEDS_A_PERSON)
+        return total([*found, -self.ignored])
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +186,15 @@ class Overview:
         return plain
 
 
-def overview() -> Overview:
-    """Look at everything."""
+def overview(*, at_a_glance: bool = False) -> Overview:
+    """Look at everything.
+
+    Parameters
+    ----------
+    at_a_glance : `bool`, optional
+        Leave out how many files got in, or are not wanted, and guess at large numbers: what
+        remains costs the same with ten thousand files and with ten million.
+    """
     now = dialect.clock()
     components = list(
         Component.objects.filter(stopped_on__isnull=True)
@@ -191,7 +205,7 @@ def overview() -> Overview:
     )
     return Overview(
         at=now,
-        ingesters=_ingesters([row for row in components if is_live(row, now)]),
+        ingesters=_ingesters([row for row in components if is_live(row, now)], at_a_glance),
         components=[
             ComponentState(
                 row.pk,
@@ -209,14 +223,8 @@ def overview() -> Overview:
             # Sessions come and go; a silent one is a matter of its ingester's leases.
             if row.kind != ComponentKind.SESSION
         ],
-        refusals=[
-            RefusalState(reason, count, oldest)
-            for reason, count, oldest in Refusal.objects.unresolved()
-            .values_list("reason")
-            .annotate(count=Count("id"), oldest=Min("first_seen"))
-            .order_by("reason")
-        ],
-        intents=File.objects.intents().count(),
+        refusals=_glance_at_refusals() if at_a_glance else _refusals(),
+        intents=counted(File.objects.intents()),
         suspects=[
             SuspectState(kind, count, oldest)
             for kind, count, oldest in Suspicion.objects.standing()
@@ -251,35 +259,47 @@ def overview() -> Overview:
     )
 
 
-def _ingesters(live: list[Component]) -> list[IngesterState]:
-    counts: dict[int, dict[str, int]] = defaultdict(dict)
-    held: dict[int, int] = defaultdict(int)
-    retries: dict[int, int] = defaultdict(int)
-    oldest: dict[int, list[datetime]] = defaultdict(list)
-    groups = Ingestion.objects.order_by().values_list("ingester_id", "status")
-    for ingester_id, status, count, claims, due, first in groups.annotate(
-        count=Count("id"),
-        claims=Count("claim"),
-        due=Count("next_attempt_on"),
-        first=Min("changed_on"),
-    ):
-        counts[ingester_id][status] = count
-        held[ingester_id] += claims
-        retries[ingester_id] += due
-        if status in DEFAULT_WANTED:
-            oldest[ingester_id].append(first)
+def _refusals() -> list[RefusalState]:
+    groups = Refusal.objects.unresolved().values_list("reason").order_by("reason")
+    return [
+        RefusalState(*group) for group in groups.annotate(n=Count("id"), oldest=Min("first_seen"))
+    ]
+
+
+def _glance_at_refusals() -> list[RefusalState]:
+    """Count them by the index on what stands; ids grow with the time when they were first seen."""
+    states = []
+    for reason in sorted(RefusalReason.values):
+        rows = Refusal.objects.unresolved().filter(reason=reason)
+        oldest = rows.order_by("pk").values_list("first_seen", flat=True).first()
+        if oldest is not None:
+            states.append(RefusalState(reason, counted(rows), oldest))
+    return states
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one ingester's rows add up to."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    held: int = 0
+    retries: int = 0
+    waiting_since: list[datetime] = field(default_factory=list)
+
+
+def _ingesters(live: list[Component], at_a_glance: bool) -> list[IngesterState]:
+    tallies = {} if at_a_glance else _count_all()
     states = []
     ignored = ignored_files()
     for ingester in Ingester.objects.select_related("storage", "breaker").order_by("name"):
+        tally = _glance(ingester) if at_a_glance else tallies[ingester.pk]
         pause = shown_pause(ingester)
         known = Ingestion.objects.filter(file=OuterRef("pk"), ingester=ingester)
         # Above the mark are those that backfill or an operator gave a status, too.
         new = File.objects.stored().filter(
             ~Exists(known), storage=ingester.storage_id, pk__gt=ingester.watermark
         )
-        unopened, first = new.aggregate(n=Count("id"), first=Min("stored_on")).values()
-        if first is not None:
-            oldest[ingester.pk].append(first)
+        unopened, first = counted(new), new.order_by("pk").values_list("stored_on").first()
         mine = [
             row
             for row in live
@@ -292,11 +312,11 @@ def _ingesters(live: list[Component]) -> list[IngesterState]:
                 name=ingester.name,
                 storage=ingester.storage.name,
                 plugin=ingester.plugin,
-                counts=counts[ingester.pk],
+                counts=tally.counts,
                 unopened=unopened,
-                held=held[ingester.pk],
-                retries=retries[ingester.pk],
-                oldest_waiting=min(oldest[ingester.pk], default=None),
+                held=tally.held,
+                retries=tally.retries,
+                oldest_waiting=min([*tally.waiting_since, *(first or ())], default=None),
                 live=any(row.kind == ComponentKind.INGESTER for row in mine),
                 messages=sorted(
                     {shown.message(row.message) for row in mine if row.message} - {str(pause)}
@@ -306,3 +326,40 @@ def _ingesters(live: list[Component]) -> list[IngesterState]:
             )
         )
     return states
+
+
+def _count_all() -> dict[int, _Tally]:
+    """Read all ingestions once."""
+    tallies: dict[int, _Tally] = defaultdict(_Tally)
+    groups = Ingestion.objects.order_by().values_list("ingester_id", "status")
+    for ingester_id, status, count, claims, due, first in groups.annotate(
+        count=Count("id"),
+        claims=Count("claim"),
+        due=Count("next_attempt_on"),
+        first=Min("changed_on"),
+    ):
+        tally = tallies[ingester_id]
+        tally.counts[status] = count
+        tally.held += claims
+        tally.retries += due
+        if status in DEFAULT_WANTED:
+            tally.waiting_since.append(first)
+    return tallies
+
+
+def _glance(ingester: Ingester) -> _Tally:
+    """Count what waits and what may need a person, by their indexes."""
+    mine = Ingestion.objects.filter(ingester=ingester)
+    tally = _Tally(
+        held=mine.filter(claim__isnull=False).count(),
+        retries=counted(mine.filter(next_attempt_on__isnull=False)),
+    )
+    for status in (*DEFAULT_WANTED, *NEEDS_A_PERSON):
+        rows = mine.claimable().filter(status=status)
+        if count := counted(rows):
+            tally.counts[status] = count
+        if count and status in DEFAULT_WANTED:
+            # Files are opened in the order of their rows, and tried again in any order.
+            oldest = first_of(rows.order_by("pk"), 1 if status == Status.UNTRIED else CAP)
+            tally.waiting_since.append(oldest.aggregate(first=Min("changed_on"))["first"])
+    return tally
