@@ -1,0 +1,134 @@
+"""What needs a person, and the page that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from buffer.models import Component, File, FindingKind, Refusal, RefusalReason, Suspicion
+from ingest import attention, transitions
+from ingest.attention import needs
+from ingest.models import Breaker, Ingester, Ingestion
+from ingest.overview import overview
+from ingest.statuses import Status
+from ingest.transitions import Step
+from tests.plans import plans_of
+
+pytestmark = pytest.mark.django_db
+
+MakeFile = Callable[..., File]
+
+
+def fail(ingester: Ingester, file: File, cause: str, status: Status = Status.FAILURE) -> None:
+    transitions.create(ingester.pk, [file.pk], Status.UNTRIED)
+    row = Ingestion.objects.get(ingester=ingester, file=file)
+    assert transitions.apply(
+        ingester.pk, [Step(row.pk, file.pk, Status.UNTRIED, None, status, 1, cause=cause)]
+    )
+
+
+def words() -> list[tuple[str, int | None]]:
+    return [(need.word, need.count) for need in needs(overview(at_a_glance=True))]
+
+
+def test_nothing(ingester: Ingester, make_file: MakeFile) -> None:
+    assert words() == []
+    Component.objects.create(kind="ingester", subject=ingester.name, host="a", pid=1)
+    make_file()
+    assert words() == [], "files wait, and somebody works"
+
+
+def test_everything_leads_to_its_page(
+    ingester: Ingester, make_file: MakeFile, admin_client: Client
+) -> None:
+    now = timezone.now()
+    files = [make_file(filename=f"x{n}.fits") for n in range(6)]
+    for file, cause in zip(files, ("flat", "flat", "flat", "dark", ""), strict=False):
+        fail(ingester, file, cause)
+    fail(ingester, files[5], "who knows", Status.UNKNOWN)
+    make_file(filename="waits.fits")
+    Breaker.objects.create(ingester=ingester, message="down", opened_on=now, probe_on=now)
+    Component.objects.create(kind="finder", subject="/b", host="a", pid=1, message="disk is full")
+    Component.objects.create(
+        kind="audit", subject="s", host="a", pid=2, seen_on=now - timedelta(minutes=9)
+    )
+    Refusal.objects.create(
+        storage=ingester.storage, source="/b", path="clash", key="k", reason=RefusalReason.CONFLICT
+    )
+    Refusal.objects.create(
+        storage=ingester.storage, source="/b", path="was", key="o", reason=RefusalReason.EIO,
+        resolved_on=now,
+    )  # fmt: skip
+    Suspicion.objects.create(file=files[0], kind=FindingKind.CHANGED)
+    found = needs(overview(at_a_glance=True))
+    assert [(need.word, need.count) for need in found] == [
+        ("paused", None), ("stopped", 1), ("silent", None), ("waits", None), ("CHANGED", 1),
+        ("CONFLICT", 1), ("FAILURE", 3), ("FAILURE", 1), ("FAILURE", 1), ("UNKNOWN", 1),
+    ]  # fmt: skip
+    names = {
+        "CHANGED": ["x0"],
+        "CONFLICT": ["clash"],
+        "flat": ["x0", "x1", "x2"],
+        "dark": ["x3"],
+        "no reason was given": ["x4"],
+        "who knows": ["x5"],
+    }
+    for need in found:
+        response = admin_client.get(need.link)
+        assert response.status_code == 200, need.link
+        text = response.content.decode()
+        wanted = names.get(need.word) or names.get(need.text.rpartition(": ")[2])
+        if wanted is not None:
+            shown = [n for n in ("clash", "was", *(f"x{n}" for n in range(6))) if f"{n}.f" in text]
+            assert shown or need.word == "CONFLICT"
+            assert all(name in text for name in wanted)
+            assert set(shown) <= set(wanted), need
+
+
+def test_more_causes_than_are_shown(
+    ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "CAUSES", 2)
+    for cause in ("a", "a", "b", "b", "c"):
+        fail(ingester, make_file(), cause)
+    found = needs(overview(at_a_glance=True))
+    assert [need.text.rpartition(": ")[2] for need in found] == [
+        "a", "b", "files of other causes failed, too",
+    ]  # fmt: skip
+
+
+def test_a_glance_counts_as_the_whole_does(ingester: Ingester, make_file: MakeFile) -> None:
+    Ingester.objects.create(name="idle", storage=ingester.storage)
+    now = timezone.now()
+    for n, status in enumerate(Status):
+        age = timedelta(hours=n)
+        Ingestion.objects.create(
+            file=make_file(), ingester=ingester, changed_on=now - age, status=status,
+            claim=None if status != Status.PENDING else "0" * 32,
+            lease_until=None if status != Status.PENDING else now,
+            next_attempt_on=now if status == Status.FAILURE else None,
+        )  # fmt: skip
+    Refusal.objects.create(
+        storage=ingester.storage, source="/b", path="x", key="k", reason=RefusalReason.EIO
+    )
+    whole, glance = overview(), overview(at_a_glance=True)
+    for everything, some in zip(whole.ingesters, glance.ingesters, strict=True):
+        for name in ("waiting", "failed", "held", "retries", "oldest_waiting", "unopened"):
+            assert getattr(everything, name) == getattr(some, name), name
+    assert whole.refusals == glance.refusals
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="how SQLite goes about it")
+def test_nothing_is_read_as_a_whole(ingester: Ingester, make_file: MakeFile) -> None:
+    fail(ingester, make_file(), "flat")
+    with plans_of("ingest_ingestion") as plans:
+        needs(overview(at_a_glance=True))
+    assert len(plans) > 8
+    assert not [plan for plan in plans if "SCAN ingest_ingestion;" in f"{plan};"], plans
+    for index in ("waiting", "claimed", "due", "cause", "troubled"):
+        assert any(f"ingest_ingestion_{index}" in plan for plan in plans), index
