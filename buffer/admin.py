@@ -16,8 +16,9 @@ from django.utils.safestring import SafeString
 
 from buffer import admin_alerts, shown  # noqa: F401  (registers its pages)
 from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, Since, badge, preformatted
+from buffer.admin_filters import Day, Directory, Size, TypedFilter, as_day
 from buffer.admin_pauses import PausableAdmin
-from buffer.admin_search import files_matching
+from buffer.admin_search import ids_matching, say_if_cut
 from buffer.admin_suspicions import Suspect, badges, marks, stories
 from buffer.components import is_live
 from buffer.csv_export import CsvExport
@@ -50,6 +51,13 @@ class AddedSince(Since):
     """Files of the last hours or days."""
 
     title = "added"
+    field = "added_on"
+
+
+class AddedDay(Day):
+    """Files of one day."""
+
+    title = "day added (UTC)"
     field = "added_on"
 
 
@@ -97,7 +105,9 @@ class FileAdmin(CsvExport, BigTableAdmin):
 
     list_display: Any = ("id", "place", "size", "storage", "added_on", "stage", "suspect")
     list_display_links = ("id", "place")
-    list_filter: ClassVar[Any] = ("storage", Stage, Suspect, AddedSince)
+    list_filter: ClassVar[Any] = (
+        "storage", Stage, Suspect, AddedSince, AddedDay, Directory, Size,
+    )  # fmt: skip
     list_select_related = ("storage",)
     search_fields = ("filename",)
     search_help_text = "Name or its beginning, directory, path, id or checksum"
@@ -126,7 +136,10 @@ class FileAdmin(CsvExport, BigTableAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         """Search by what has an index, not anywhere within."""
         term = search_term.strip()
-        return (queryset.filter(files_matching(term)) if term else queryset), False
+        if not term:
+            return queryset, False
+        say_if_cut(request, ids := ids_matching(term))
+        return queryset.filter(pk__in=ids), False
 
     @admin.display(description="path")
     def place(self, row: File) -> str:
@@ -186,6 +199,21 @@ class Open(admin.SimpleListFilter):
         return queryset
 
 
+class LastSeenDay(TypedFilter):
+    """Refusals that were last seen on one day."""
+
+    title = "day last seen (UTC)"
+    parameter_name = "day"
+    input_type = "date"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Refusal]) -> QuerySet[Refusal]:
+        """Leave out other days."""
+        if not (value := self.value()):
+            return queryset
+        day = as_day(value)
+        return queryset.none() if day is None else queryset.filter(last_seen__range=day)
+
+
 @admin.register(Refusal)
 class RefusalAdmin(CsvExport, BigTableAdmin):
     """Arrivals that were not taken in."""
@@ -208,7 +236,7 @@ class RefusalAdmin(CsvExport, BigTableAdmin):
     list_display = ("id", "reason_badge", "path", "short_detail", "state", "times_seen",
                     "first_seen", "last_seen")  # fmt: skip
     list_display_links = ("id", "path")
-    list_filter = (Open, "reason", "storage")
+    list_filter = (Open, "reason", "storage", LastSeenDay)
     list_select_related = ("storage",)
     search_fields = ("path__startswith", "path__endswith", "checksum__exact", "=id")
     search_help_text = "Beginning or end of the path below the buffer, checksum or id"

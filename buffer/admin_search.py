@@ -3,39 +3,73 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
+from django.contrib import messages
 from django.db import connection
-from django.db.models import Q
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest
 
+from buffer.admin_base import COUNTED
 from buffer.models import File, Storage
 from buffer.shown import is_text, unescape
+
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{32,128}")
 #: Sorts after every character of a name.
 _LAST = "\U0010ffff"
 
 
-def files_matching(term: str) -> Q:
-    """Give the condition for files that a search means.
+def ids_matching(term: str) -> list[int]:
+    """Find the files that a search means.
+
+    Each way in which a term can be read is looked up by itself, in the order of an index and not
+    further than a list counts: planners take "this or that, the newest first" for a reason to read
+    all files by their ids.
 
     Parameters
     ----------
     term : `str`
         An id, a checksum, the beginning of a name, a directory, or a path (absolute, or below a
         storage root) or the beginning of one. Escaped names are understood.
-
-    Returns
-    -------
-    condition : `~django.db.models.Q`
-        On `File`. Every part of it has an index, except that of checksums.
     """
+    found: dict[int, None] = {}
+    for condition, order in _readings(term):
+        files = File.objects.filter(condition).order_by(*order).values_list("pk", flat=True)
+        found |= dict.fromkeys(files[: COUNTED + 1])
+    return list(found)[: COUNTED + 1]
+
+
+def of_files(rows: QuerySet[AnyModel], ids: list[int]) -> QuerySet[AnyModel]:
+    """Give those rows that belong to some files, not more of them than a list counts.
+
+    They are looked up first and sorted afterwards, for the same reason.
+    """
+    found = rows.order_by().filter(file_id__in=ids).values_list("pk", flat=True)
+    return rows.filter(pk__in=list(found[: COUNTED + 1]))
+
+
+def say_if_cut(request: HttpRequest, ids: list[int]) -> None:
+    """Tell the user that other filters see the first files only, if there are more."""
+    if len(ids) > COUNTED:
+        text = f"More than {COUNTED} files match: only the first of them, by name, are looked at."
+        messages.warning(request, text, fail_silently=True)
+
+
+def _readings(term: str) -> Iterator[tuple[Q, Sequence[str]]]:
+    """Give the conditions that a term may stand for, each with the order of its index."""
     if not is_text(term):
-        return Q(pk__in=[])
-    storages = list(Storage.objects.all())
+        return
     if _DIGEST.fullmatch(term):
         # Nobody's file name: 32 hexadecimal digits and no dot.
-        return Q(checksum=term.lower()) | Q(filename=term)
-    condition = Q()
+        yield Q(checksum=term.lower()), ["checksum"]
+        yield Q(filename=term), ["filename"]
+        return
+    if term.isascii() and term.isdigit() and len(term) < 19:
+        yield Q(pk=int(term)), ["pk"]
+    storages = list(Storage.objects.all())
     for spelled in dict.fromkeys((term, unescape(term))):
         if not is_text(spelled):
             continue
@@ -46,24 +80,35 @@ def files_matching(term: str) -> Q:
             # The storage comes first in the index of places.
             here = Q(storage=storage)
             if below.strip("/"):
-                condition |= here & Q(relpath=below.rstrip("/"))
+                yield here & Q(relpath=below.rstrip("/")), ["filename"]
             if "/" in below:
-                condition |= here & Q(relpath=directory) & _begins(name)
+                yield here & Q(relpath=directory) & begins("filename", name), ["filename"]
         if "/" not in spelled:
-            condition |= _begins(spelled)
-    if term.isascii() and term.isdigit() and len(term) < 19:
-        condition |= Q(pk=int(term))
-    return condition or Q(pk__in=[])
+            yield begins("filename", spelled), ["filename"]
 
 
-def _begins(prefix: str) -> Q:
+def begins(field: str, prefix: str) -> Q:
+    """Give the condition for texts that begin with another.
+
+    Parameters
+    ----------
+    field : `str`
+        Name of the field.
+    prefix : `str`
+        Their beginning; case matters.
+    """
+    # LIKE ignores case on SQLite, and uses no index there; on PostgreSQL it uses none unless the
+    # collation is called C.
+    span = Q(**{f"{field}__gte": prefix, f"{field}__lt": prefix + _LAST})
     if connection.vendor == "sqlite":
-        # LIKE ignores case there and uses no index; the order of names is that of their code
-        # points.
-        return Q(filename__gte=prefix, filename__lt=prefix + _LAST)
-    return Q(filename__startswith=prefix)
+        return span
+    exact = Q(**{f"{field}__startswith": prefix})
+    return exact & span if _sorts_by_code_points() else exact
 
 
-def matching_ids(term: str) -> Q:
-    """Give the condition for rows that belong to a file that a search means."""
-    return Q(file__in=File.objects.filter(files_matching(term)).values("pk"))
+def _sorts_by_code_points() -> bool:
+    """Tell whether the database sorts texts as Python does."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT datcollate FROM pg_database WHERE datname = current_database()")
+        (collation,) = cursor.fetchone()
+    return collation.upper() in ("C", "POSIX", "C.UTF-8", "C.UTF8")

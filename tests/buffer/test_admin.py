@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from buffer import admin_base, shown
 from buffer.admin_base import AtLeast, CappedPaginator, first_id_since
-from buffer.admin_search import files_matching
+from buffer.admin_search import ids_matching
 from buffer.models import Component, File, FindingKind, Refusal, RefusalReason, Storage, Suspicion
 
 pytestmark = pytest.mark.django_db
@@ -203,7 +203,7 @@ def test_filters_of_refusals(admin_client: Client, refusal: Refusal) -> None:
 
 
 def found(term: str) -> QuerySet[File]:
-    return File.objects.filter(files_matching(term))
+    return File.objects.filter(pk__in=ids_matching(term))
 
 
 def test_search(make_file: MakeFile, storage: Storage) -> None:
