@@ -12,6 +12,8 @@ from tests.conftest import unavailable
 #: Debian's packages of programs that are not called as their package.
 PACKAGES = {
     "cc": "gcc",
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
     "mkfs.ext4": "e2fsprogs",
     "psql": "postgresql-client",
     "rsync": "rsync",
