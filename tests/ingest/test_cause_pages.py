@@ -36,6 +36,17 @@ def test_the_list(ingester: Ingester, make_file: MakeFile) -> None:
     assert "second" in page and ingester.name in page
 
 
+def test_the_way_there(ingester: Ingester) -> None:
+    """Every page of the admin leads to the pages by which one acts, for those who may see them."""
+    front = reverse("admin:index")
+    pages = [reverse(name) for name in ("ingest:all_causes", "buffer:conflicts", "ingest:jobs")]
+    text = text_of(client_of("view_ingestion", "view_refusal", "view_rerunjob").get(front))
+    assert all(f'href="{page}"' in text for page in pages)
+    text = text_of(client_of("view_refusal").get(front))
+    assert [f'href="{page}"' in text for page in pages] == [False, True, False]
+    assert 'class="desks"' not in text_of(Client().get(reverse("admin:login")))
+
+
 def test_one_cause(ingester: Ingester, make_file: MakeFile) -> None:
     row = tried(ingester, make_file(), "no flat of 1234\nand details")
     page = text_of(client_of("view_ingestion").get(cause_url(ingester.pk, CAUSE)))
