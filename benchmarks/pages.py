@@ -86,7 +86,7 @@ def pages(files: int) -> Iterator[tuple[str, str, float]]:
     old, middle, new = (File.objects.get(pk=max(1, files * n // 100)) for n in (1, 50, 99))
     rare = "translator of <file> says 7"
     frequent = "no master flat for <id> in collection <path>"
-    for name, app, queries in (
+    lists: tuple[tuple[str, str, dict[str, dict[str, Any]]], ...] = (
         ("files", "buffer_file", {
             "": {},
             "page 100": {"p": 100},
@@ -177,7 +177,8 @@ def pages(files: int) -> Iterator[tuple[str, str, float]]:
         }),
         ("suspicions", "buffer_suspicion", {"": {}, "standing": {"state": "standing"}}),
         ("components", "buffer_component", {"": {}}),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for name, app, queries in lists:
         for words, query in queries.items():
             yield f"{name}: {words or 'all'}", _url(f"admin:{app}_changelist", query), LIST_MS
     row = Ingestion.objects.get(file=middle)

@@ -10,9 +10,8 @@ import errno
 import os
 import stat as stat_module
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from buffer.names import RESERVED_NAMES, TEMPORARY_DIRS, is_temporary
 
@@ -25,12 +24,12 @@ _MAX_DIRECTORY_BYTES: Final = 4096
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 Skip = Callable[[str, str], bool]
+Known = Callable[["Arrival"], bool]
 OnError = Callable[[str, OSError], None]
 OnEnter = Callable[[str, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """Something other than a directory that lies below a root.
 
     Attributes
@@ -68,6 +67,7 @@ def scan(
     root: Path,
     *,
     skip: Skip | None = None,
+    known: Known | None = None,
     onerror: OnError,
     onenter: OnEnter | None = None,
     below: str = "",
@@ -82,6 +82,9 @@ def scan(
     skip : `~collections.abc.Callable` or `None`
         Called with relpath and filename of each non-directory; if it returns true, the entry is
         passed over before it costs a system call.
+    known : `~collections.abc.Callable` or `None`
+        Called with each arrival as it is listed; if it returns true, that is passed over before
+        it costs its place in the order.
     onerror : `~collections.abc.Callable`
         Called with a path below the root (empty for the root) and the `OSError` for each
         directory that could not be read (or is gone) and each entry that could not be looked at.
@@ -111,7 +114,7 @@ def scan(
     while pending:
         relpath = pending.pop()
         subdirectories: list[str] = []
-        yield from _scan_directory(root, relpath, subdirectories, skip, onerror, onenter)
+        yield from _scan_directory(root, relpath, subdirectories, skip, known, onerror, onenter)
         # The stack is popped from its end: sorted so that 20240101 is visited before 20240102.
         pending.extend(sorted(subdirectories, reverse=True))
 
@@ -133,6 +136,7 @@ def _scan_directory(
     relpath: str,
     subdirectories: list[str],
     skip: Skip | None,
+    known: Known | None,
     onerror: OnError,
     onenter: OnEnter | None,
 ) -> Iterator[Arrival]:
@@ -153,7 +157,7 @@ def _scan_directory(
             more = True
             while more:
                 chunk: list[Arrival] = []
-                more = _read_chunk(listing, relpath, chunk, subdirectories, skip, onerror)
+                more = _read_chunk(listing, relpath, chunk, subdirectories, skip, known, onerror)
                 sort(chunk)
                 yield from chunk
     finally:
@@ -180,6 +184,7 @@ def _read_chunk(
     chunk: list[Arrival],
     subdirectories: list[str],
     skip: Skip | None,
+    known: Known | None,
     onerror: OnError,
 ) -> bool:
     """Read the next entries of one directory; tell if there may be more."""
@@ -200,7 +205,9 @@ def _read_chunk(
                 continue
             if is_passed_over(relpath, name, skip):
                 continue
-            chunk.append(Arrival(relpath, name, entry.stat(follow_symlinks=False)))
+            arrival = Arrival(relpath, name, entry.stat(follow_symlinks=False))
+            if known is None or not known(arrival):
+                chunk.append(arrival)
         except FileNotFoundError:
             continue
         except OSError as error:

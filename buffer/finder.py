@@ -99,6 +99,7 @@ class Finder:
         self._config, self._storage = config, storage
         self._move = config.actions.standard is StandardAction.MOVE
         self._excluded = ExcludeList(config.search.exclude_list)
+        self._skip = self._is_excluded if len(self._excluded) else None
         self._settling = Settling(config.search.delay_s)
         self._refusals = Refusals(storage, str(config.source))
         self._tracked = None if self._move else Tracked(storage)
@@ -108,7 +109,7 @@ class Finder:
             else None
         )
         self._watch = (
-            WatchSearch(self._settling, self._is_excluded, self._unreadable)
+            WatchSearch(self._settling, self._skip, self._unreadable, known=self._is_known)
             if config.search.method is SearchMethod.WATCH and not once
             else None
         )
@@ -289,19 +290,28 @@ class Finder:
         walk = (
             self._watch.arrivals()
             if self._watch is not None
-            else scan(self._config.source, skip=self._is_excluded, onerror=self._unreadable)
+            else scan(
+                self._config.source,
+                skip=self._skip,
+                known=self._is_known,
+                onerror=self._unreadable,
+            )
         )
         for arrival in walk:
             if self._is_ready(arrival):
                 yield arrival
 
-    def _is_ready(self, arrival: Arrival) -> bool:
-        path = arrival.path
-        if self._refusals.stands(path, arrival.stat) or (
+    def _is_known(self, arrival: Arrival) -> bool:
+        """Tell whether an arrival was dealt with and has not changed."""
+        if self._refusals.stands(arrival.path, arrival.stat) or (
             self._tracked is not None and self._tracked.remembers(arrival)
         ):
-            self._settling.forget(path)
-            return False
+            self._settling.forget(arrival.path)
+            return True
+        return False
+
+    def _is_ready(self, arrival: Arrival) -> bool:
+        path = arrival.path
         if not arrival.is_regular:
             return True
         if not self._settling.is_settled(path, state_of(arrival.stat)):

@@ -77,15 +77,18 @@ class Refusals:
     ) -> None:
         self._storage, self._source, self._steady = storage, source, steady
         self._scan = 0
-        self._known: dict[str, _Known] = {}
+        # By the digest that is the row's key: to hold a hundred thousand paths would cost more.
+        self._known: dict[bytes, _Known] = {}
+        prefix = f"{storage.pk}\0{source}\0".encode("utf-8", "surrogateescape")
+        self._prefix = hashlib.blake2b(prefix, digest_size=16)
         self._refresh_at = steady() + REFRESH_S
-        self._decisions: dict[str, Decision] = {}
+        self._decisions: dict[bytes, Decision] = {}
         self._left_over: list[Decision] = []
         self._decisions_at = steady()
         for row in Refusal.objects.unresolved().filter(storage=storage, source=source):
             # Transient ones are tried again at once: a restart may be what was waited for.
             retry_at = steady() if row.reason in TRANSIENT_REASONS else None
-            self._known[row.key] = _Known(row.identity, row.reason, retry_at)
+            self._known[bytes.fromhex(row.key)] = _Known(row.identity, row.reason, retry_at)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -94,14 +97,15 @@ class Refusals:
         """Tell whether an arrival was refused and there is no reason to look at it again."""
         if not self._known:
             return False
-        known = self._known.get(self._key(path))
+        key = self._key(path)
+        known = self._known.get(key)
         if known is None:
             return False
         known.scan = self._scan
         if known.identity != _identity(stat):
             return False
         if known.retry_at is None:
-            return self._key(path) not in self._decisions
+            return key not in self._decisions
         return self._steady() < known.retry_at
 
     def stands_for_good(self, path: str, stat: os.stat_result) -> bool:
@@ -153,13 +157,13 @@ class Refusals:
         pause = _pause(tries, refused.reason) if refused.reason in TRANSIENT_REASONS else None
         shown["next_attempt_on"] = None if pause is None else now + timedelta(seconds=pause)
         with transaction.atomic():
-            row = Refusal.objects.unresolved().filter(key=key)
+            row = Refusal.objects.unresolved().filter(key=key.hex())
             if not row.update(times_seen=F("times_seen") + 1, **shown):
                 Refusal.objects.create(
                     storage=self._storage,
                     source=self._source,
                     path=escape(path),
-                    key=key,
+                    key=key.hex(),
                     first_seen=now,
                     **shown,
                 )
@@ -211,11 +215,12 @@ class Refusals:
         """Forget, now and then, the refusals that a person has decided upon; tell if there were."""
         if not self._known or self._steady() < self._refresh_at:
             return False
-        standing = set(
+        keys = (
             Refusal.objects.unresolved()
             .filter(storage=self._storage, source=self._source)
             .values_list("key", flat=True)
         )
+        standing = {bytes.fromhex(key) for key in keys}
         decided = self._known.keys() - standing
         for key in decided:
             del self._known[key]
@@ -233,7 +238,7 @@ class Refusals:
         self._decisions, self._left_over = {}, []
         for row in rows.select_related("refusal").order_by("pk"):
             if row.refusal.resolved_on is None:
-                self._decisions[row.refusal.key] = row
+                self._decisions[bytes.fromhex(row.refusal.key)] = row
             else:
                 self._left_over.append(row)
 
@@ -247,27 +252,28 @@ class Refusals:
 
     def forget_decision(self, decision: Decision) -> None:
         """Forget a decision that is done, or void."""
-        self._decisions.pop(decision.refusal.key, None)
+        self._decisions.pop(bytes.fromhex(decision.refusal.key), None)
         self._left_over = [row for row in self._left_over if row.pk != decision.pk]
 
-    def _resolve_key(self, key: str, how: str) -> None:
+    def _resolve_key(self, key: bytes, how: str) -> None:
         if key in self._known:
             self._close([key], how)
 
-    def _close(self, keys: list[str], how: str) -> None:
-        Refusal.objects.unresolved().filter(key__in=keys).update(
+    def _close(self, keys: list[bytes], how: str) -> None:
+        Refusal.objects.unresolved().filter(key__in=[key.hex() for key in keys]).update(
             resolved_on=timezone.now(), resolved_how=how, resolved_by="finder"
         )
         for key in keys:
             del self._known[key]
 
-    def _key(self, path: str) -> str:
-        text = f"{self._storage.pk}\0{self._source}\0{path}"
-        return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    def _key(self, path: str) -> bytes:
+        digest = self._prefix.copy()
+        digest.update(path.encode("utf-8", "surrogateescape"))
+        return digest.digest()
 
 
 def _identity(stat: os.stat_result) -> str:
-    return ":".join(map(str, state_of(stat)))
+    return "%d:%d:%d:%d:%d" % state_of(stat)  # noqa: UP031 - twice as fast as an f-string
 
 
 def _pause(tries: int, reason: str) -> float:

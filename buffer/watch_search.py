@@ -15,7 +15,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from buffer.discovery import CHUNK_SIZE, Arrival, OnError, Skip, is_passed_over, scan, sort
+from buffer.discovery import CHUNK_SIZE, Arrival, Known, OnError, Skip, is_passed_over, scan, sort
 from buffer.inotify import Changes, Notices, why_silent
 from buffer.settling import Settling, state_of
 from buffer.trees import Tree
@@ -37,7 +37,7 @@ class WatchSearch:
     ----------
     settling : `Settling`
         What is known of files that may still be written.
-    skip, onerror : callable
+    skip, onerror, known : callable
         As for `buffer.discovery.scan`.
     steady : callable, optional
         A clock that is never set.
@@ -55,12 +55,14 @@ class WatchSearch:
     def __init__(
         self,
         settling: Settling,
-        skip: Skip,
+        skip: Skip | None,
         onerror: OnError,
         *,
+        known: Known | None = None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settling, self._skip, self._onerror, self._steady = settling, skip, onerror, steady
+        self._settling, self._skip, self._known = settling, skip, known
+        self._onerror, self._steady = onerror, steady
         self._notices: Notices | None = None
         self._watched: tuple[int, int] | None = None
         self._again: dict[str, None] = {}
@@ -115,7 +117,11 @@ class WatchSearch:
         if changes is None:
             self._begin_scan()
             yield from scan(
-                self.source.root, skip=self._skip, onerror=self._onerror, onenter=self._enter
+                self.source.root,
+                skip=self._skip,
+                known=self._known,
+                onerror=self._onerror,
+                onenter=self._enter,
             )
             return
         # Nothing may come twice in one look.
@@ -187,12 +193,23 @@ class WatchSearch:
             if not (path == directory and isinstance(error, _GONE)):
                 self._onerror(path, error)
 
-        return scan(root, skip=self._skip, onerror=onerror, onenter=self._enter, below=directory)
+        return scan(
+            root,
+            skip=self._skip,
+            known=self._known,
+            onerror=onerror,
+            onenter=self._enter,
+            below=directory,
+        )
 
     def _look(self, paths: Iterator[str]) -> Iterator[list[Arrival]]:
         while part := list(islice(paths, CHUNK_SIZE)):
             self.source.forget()
-            chunk = [arrival for arrival in map(self._arrival, part) if arrival is not None]
+            chunk = [
+                arrival
+                for arrival in map(self._arrival, part)
+                if arrival is not None and not (self._known and self._known(arrival))
+            ]
             sort(chunk)
             yield chunk
 

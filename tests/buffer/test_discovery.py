@@ -121,6 +121,19 @@ def test_skip_is_asked_for_each_file(tmp_path: Path) -> None:
     assert asked == [("", "a.fits"), ("sub", "b.fits")]
 
 
+def test_known_arrivals_are_passed_over(tmp_path: Path) -> None:
+    for name in ("a", "sub/b", "sub/c"):
+        make(tmp_path / name)
+    asked = []
+
+    def known(arrival: Arrival) -> bool:
+        asked.append(arrival.path)
+        return arrival.stat.st_ino == (tmp_path / "sub/b").stat().st_ino
+
+    assert [a.path for a in scan(tmp_path, known=known, onerror=never)] == ["a", "sub/c"]
+    assert sorted(asked) == ["a", "sub/b", "sub/c"]
+
+
 def test_oldest_first_and_sidecars_before_their_files(tmp_path: Path) -> None:
     make(tmp_path / "b.fits", mtime=100)
     make(tmp_path / "b.json", mtime=900)
