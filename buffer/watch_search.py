@@ -149,7 +149,10 @@ class WatchSearch:
         if (top.st_dev, top.st_ino) != self._watched:
             return None
         changes = self._notices.read()
-        return None if changes.lost else changes
+        if changes.lost:
+            logger.info("the kernel's notices were lost; looking through the whole buffer")
+            return None
+        return changes
 
     def _begin_scan(self) -> None:
         top = os.fstat(self.source.descriptor)
