@@ -195,7 +195,7 @@ class World:
                 "storage": str(self.root),
                 "actions": {"standard": "Move", "alternative": ["Delete", "Move"][number]},
                 "duplicates": str(self.aside),
-                "search": {"method": "scan", "delay": DELAY_S},
+                "search": {"method": ["scan", "watch"][number], "delay": DELAY_S},
                 "fsync": False,
             }
             if not number:
