@@ -110,6 +110,8 @@ def pages(files: int) -> Iterator[tuple[str, str, float]]:
             "status PENDING": {"status": "PENDING"},
             "day, middle, status INVALID": {
                 "day": f"{middle.added_on:%Y-%m-%d}", "status": "INVALID"},
+            "day, old, status FAILURE": {
+                "day": f"{old.added_on:%Y-%m-%d}", "status": "FAILURE"},
             "directory, status FAILURE": {"directory": middle.relpath, "status": "FAILURE"},
             "search: name": {"q": middle.filename},
             "search: beginning of a name": {"q": middle.filename[:10]},

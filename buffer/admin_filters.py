@@ -72,10 +72,9 @@ class Day(TypedFilter):
         """Leave out other days."""
         if not (value := self.value()):
             return queryset
-        if (day := as_day(value)) is None:
+        if (ids := ids_of_day(self.of or queryset.model, self.field, value)) is None:
             return queryset.none()
-        model = self.of or queryset.model
-        begin, end = (first_id_since(model, self.field, moment) for moment in day)
+        begin, end = ids
         return queryset.filter(**{f"{self.key}__gte": begin, f"{self.key}__lt": end})
 
 
@@ -86,6 +85,14 @@ def as_day(text: str) -> tuple[datetime, datetime] | None:
         return day, day + _DAY
     except (ValueError, OverflowError):
         return None
+
+
+def ids_of_day(model: type[Model], field: str, text: str) -> tuple[int, int] | None:
+    """Give the first id of a day and that of the next; None if the text is no date."""
+    if (day := as_day(text)) is None:
+        return None
+    begin, end = (first_id_since(model, field, moment) for moment in day)
+    return begin, end
 
 
 class Directory(TypedFilter):

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Final
 
 import django_q.admin  # noqa: F401  (registers its pages, which are taken off below)
 from django.contrib import admin, messages
-from django.db.models import Count, Prefetch, QuerySet
+from django.db.models import Count, Prefetch, QuerySet, Value
+from django.db.models.functions import Concat
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -19,7 +20,7 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 from buffer import operator_pauses, shown
 from buffer.admin import FileAdmin, as_text
 from buffer.admin_base import COUNTED, BigTableAdmin, Since, badge, preformatted
-from buffer.admin_filters import Day, DirectoryOfFile, is_alone
+from buffer.admin_filters import Day, DirectoryOfFile, ids_of_day, is_alone
 from buffer.admin_pauses import PausableAdmin
 from buffer.admin_search import ids_matching, of_files, say_if_cut
 from buffer.counting import first_of
@@ -131,6 +132,11 @@ def with_status(rows: QuerySet[Ingestion], status: str) -> QuerySet[Ingestion]:
     return rows.filter(status=status)
 
 
+def of_day_with_status(rows: QuerySet[Ingestion], status: str) -> QuerySet[Ingestion]:
+    """Give those with a status, by the index on files: a day has few of all that ever failed."""
+    return rows.alias(word=Concat("status", Value(""))).filter(word=status)
+
+
 def every_ingester() -> list[int]:
     """Give the ids of all ingesters, with which the indexes begin."""
     return list(Ingester.objects.values_list("pk", flat=True))
@@ -162,6 +168,8 @@ class StatusNow(admin.SimpleListFilter):
         """Leave out the others."""
         if (status := self.value()) not in Status.values:
             return queryset
+        if "day" in request.GET:
+            return of_day_with_status(queryset, str(status))
         rows = with_status(queryset, str(status))
         if status not in CLAIMABLE or not is_alone(request, self.parameter_name):
             return rows
@@ -380,6 +388,10 @@ class AtIngesters(admin.SimpleListFilter):
         """Leave out the others."""
         if (status := self.value()) not in Status.values:
             return queryset
+        if day := ids_of_day(File, "added_on", request.GET.get("day", "")):
+            begin, end = day
+            then = Ingestion.objects.filter(file_id__gte=begin, file_id__lt=end)
+            return queryset.filter(pk__in=of_day_with_status(then, str(status)).values("file"))
         rows = with_status(Ingestion.objects.all(), str(status))
         if not is_alone(request, self.parameter_name):
             return queryset.filter(pk__in=rows.filter(ingester__in=every_ingester()).values("file"))

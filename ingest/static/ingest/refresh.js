@@ -41,7 +41,7 @@
             if (!answer.ok || !fresh) {
                 throw new Error(answer.redirected ? "you are logged out" : `status ${answer.status}`);
             }
-            if (!busy()) {
+            if (wanted.checked && !busy()) {
                 swap(fresh);
             }
             state.textContent = "";
@@ -54,6 +54,10 @@
         }
     };
 
+    // One after another, however slow the server is.
+    const again = () =>
+        setTimeout(() => refresh().finally(again), 1000 * Number(shown().dataset.refreshS));
+
     wanted.closest("p").hidden = false;
-    setInterval(refresh, 1000 * Number(shown().dataset.refreshS));
+    again();
 }
