@@ -3,6 +3,27 @@
 from django.db import migrations, models
 
 
+def index_checksums(apps, schema_editor):
+    """Let operators ask whose checksum it is.
+
+    A B-tree of keys without any order made inserts many times slower at ten million files. Bloom
+    filters for ranges of pages cost little when a file is taken in, and are asked seldom. SQLite
+    reads a million files fast, and PostgreSQL 13 has no such filters.
+    """
+    connection = schema_editor.connection
+    if connection.vendor == 'postgresql' and connection.pg_version >= 140000:
+        schema_editor.execute(
+            'CREATE INDEX buffer_file_checksum ON buffer_file USING brin'
+            ' (checksum text_bloom_ops(n_distinct_per_range = 2600))'
+            ' WITH (pages_per_range = 64, autosummarize = on)'
+        )
+
+
+def drop_index_of_checksums(apps, schema_editor):
+    if schema_editor.connection.vendor == 'postgresql':
+        schema_editor.execute('DROP INDEX IF EXISTS buffer_file_checksum')
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -10,10 +31,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddIndex(
-            model_name='file',
-            index=models.Index(fields=['checksum'], name='buffer_file_checksum'),
-        ),
+        migrations.RunPython(index_checksums, drop_index_of_checksums),
         migrations.AddIndex(
             model_name='file',
             index=models.Index(fields=['size_bytes'], name='buffer_file_size_bytes'),

@@ -97,8 +97,7 @@ class File(models.Model):
                 fields=["filename", "size_bytes", "checksum_algorithm"],
                 name="buffer_file_same",
             ),
-            # Operators have a checksum in hand, and ask whose it is.
-            models.Index(fields=["checksum"], name="buffer_file_checksum"),
+            # Checksums have one too, on PostgreSQL, which only its migration can name.
             models.Index(fields=["size_bytes"], name="buffer_file_size_bytes"),
             models.Index(
                 fields=["storage", "id"],
