@@ -166,13 +166,15 @@ class Finder:
 
     def measures(self) -> dict[str, Any]:
         """Give what monitoring wants to know of this finder, as JSON's types."""
+        room = {
+            "buffer": _room(self._config.source),
+            "storage": _room(self._config.storage),
+        }
         return {
             "take_in": self._take_ins.plain(),
             "stored_at": self._stored_at,
-            "free_bytes": {
-                "buffer": _free_bytes(self._config.source),
-                "storage": _free_bytes(self._config.storage),
-            },
+            "free_bytes": {area: free for area, (free, _) in room.items()},
+            "total_bytes": {area: whole for area, (_, whole) in room.items()},
         }
 
     @property
@@ -359,10 +361,11 @@ class Finder:
         return Tree(Path(self._config.source))
 
 
-def _free_bytes(path: Path) -> int | None:
-    """Tell how many bytes this user may still write; None if that cannot be told."""
+def _room(path: Path) -> tuple[int | None, int | None]:
+    """Tell how many bytes this user may still write, and of how many; None if nobody can tell."""
     try:
         found = os.statvfs(path)
     except OSError:
-        return None
-    return found.f_bavail * found.f_frsize
+        return None, None
+    used = found.f_blocks - found.f_bfree
+    return found.f_bavail * found.f_frsize, (used + found.f_bavail) * found.f_frsize

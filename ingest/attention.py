@@ -10,20 +10,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from django.db.models import Count, Max
+from django.db.models import Count, Exists, Max, OuterRef
+from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.http import urlencode
 
 from buffer import shown
 from buffer.counting import counted, first_of
 from buffer.models import ComponentKind, RefusalReason
-from ingest.models import Ingestion
+from ingest.cause_pages import cause_url
+from ingest.models import IgnoredCause, Ingestion
 from ingest.overview import Overview
 from ingest.statuses import Status
 
 #: Among so many of the latest failures causes are looked for, and so many of them are shown.
 LOOKED_AT: Final = 10_000
 CAUSES: Final = 12
+#: With less room than this share of it left, a disk is nearly full.
+NEARLY_FULL: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +68,50 @@ def needs(state: Overview) -> list[Need]:
         What is to be judged.
     """
     return [
+        *_of_alerts(state),
         *_of_ingesters(state),
+        *_of_operator_pauses(state),
         *_of_components(state),
+        *_of_disks(state),
         *_of_suspects(state),
         *_of_refusals(state),
         *causes(state),
     ]
+
+
+def _of_alerts(state: Overview) -> Iterator[Need]:
+    for alert in state.alerts:
+        text = f"{alert.kind} {alert.subject}{_at(alert.host)}: {alert.condition.lower()}"
+        link = _page("buffer_alert", alert.id)
+        yield Need("alert", text, link, "See the alert", since=alert.since, detail=alert.detail)
+
+
+def _of_operator_pauses(state: Overview) -> Iterator[Need]:
+    for pause in state.operator_pauses:
+        yield Need(
+            "paused",
+            f"{pause.kind} {pause.subject}{_at(pause.host)}: a person has paused it",
+            _list("ingest_ingester", q=pause.subject)
+            if pause.kind == ComponentKind.INGESTER
+            else _list("buffer_component", kind__exact=pause.kind, host=pause.host),
+            "Resume it there",
+            since=pause.since,
+            detail=pause.text,
+        )
+
+
+def _of_disks(state: Overview) -> Iterator[Need]:
+    for row in state.components:
+        for area, free in row.free_bytes.items():
+            whole = row.total_bytes.get(area)
+            if row.live and free is not None and whole and free < NEARLY_FULL * whole:
+                yield Need(
+                    "full",
+                    f"the {area} of {row.kind} {row.subject} on {row.host} is nearly full:"
+                    f" {filesizeformat(free)} of {filesizeformat(whole)} are left",
+                    _page("buffer_component", row.id),
+                    "See the run",
+                )
 
 
 def _of_ingesters(state: Overview) -> Iterator[Need]:
@@ -96,6 +138,7 @@ def _of_ingesters(state: Overview) -> Iterator[Need]:
 
 def _of_components(state: Overview) -> Iterator[Need]:
     paused = {str(one.pause) for one in state.ingesters if one.pause is not None}
+    paused |= {one.text for one in state.operator_pauses}
     for row in state.components:
         link = _page("buffer_component", row.id)
         name = f"{row.kind} {row.subject} on {row.host} ({row.pid})"
@@ -128,12 +171,19 @@ _REFUSED: Final = {
 def _of_refusals(state: Overview) -> Iterator[Need]:
     for refusal in state.refusals:
         text = _REFUSED.get(RefusalReason(refusal.reason), "not taken in")
-        link = _list("buffer_refusal", state="open", reason__exact=refusal.reason)
-        yield Need(refusal.reason, text, link, "See the refusals", refusal.count, refusal.oldest)
+        link, answer = (
+            (reverse("buffer:conflicts"), "Decide")
+            if refusal.reason == RefusalReason.CONFLICT
+            else (
+                _list("buffer_refusal", state="open", reason__exact=refusal.reason),
+                "See the refusals",
+            )
+        )
+        yield Need(refusal.reason, text, link, answer, refusal.count, refusal.oldest)
 
 
 def causes(state: Overview) -> list[Need]:
-    """Group what failed by its cause, the most frequent first.
+    """Group what failed by its cause, the most frequent first; ignored causes call for nobody.
 
     Parameters
     ----------
@@ -141,31 +191,27 @@ def causes(state: Overview) -> list[Need]:
         For the ingesters' names and totals.
     """
     names = {one.id: one.name for one in state.ingesters}
+    ignored = IgnoredCause.objects.filter(
+        ingester=OuterRef("ingester"), cause=OuterRef("cause"), taken_back_on__isnull=True
+    )
+    latest = Ingestion.objects.troubled().exclude(Exists(ignored)).order_by("-changed_on")
     groups = (
-        first_of(Ingestion.objects.troubled().order_by("-changed_on"), LOOKED_AT)
-        .values_list("ingester_id", "status", "cause")
-        .annotate(n=Count("pk"), latest=Max("changed_on"))
+        first_of(latest, LOOKED_AT)
+        .values_list("ingester_id", "cause")
+        # Of several statuses the one that is least known about, which is the last by its name.
+        .annotate(n=Count("pk"), status=Max("status"), latest=Max("changed_on"))
         .order_by("-n")
     )
     found = [
         Need(
             status,
             f"{names.get(ingester_id, '')}: {shown.message(cause) or 'no reason was given'}",
-            _list(
-                "ingest_ingestion",
-                ingester__id__exact=ingester_id,
-                status__exact=status,
-                cause=cause,
-            ),
-            "See the files",
-            counted(
-                Ingestion.objects.troubled().filter(
-                    ingester=ingester_id, status=status, cause=cause
-                )
-            ),
+            cause_url(ingester_id, cause),
+            "See the cause",
+            counted(Ingestion.objects.troubled().filter(ingester=ingester_id, cause=cause)),
             latest,
         )
-        for ingester_id, status, cause, _, latest in groups[:CAUSES]
+        for ingester_id, cause, _, status, latest in groups[:CAUSES]
     ]
     return sorted(found, key=lambda need: -(need.count or 0)) + _others(state, found)
 
@@ -176,8 +222,12 @@ def _others(state: Overview, found: list[Need]) -> list[Need]:
     failed = sum(one.failed for one in state.ingesters)
     if failed <= shown_ or len(found) < CAUSES:
         return []
-    link = _list("ingest_ingestion", status__in=",".join((Status.FAILURE, Status.UNKNOWN)))
+    link = reverse("ingest:all_causes")
     return [Need(Status.FAILURE, "files of other causes failed, too", link, "See all")]
+
+
+def _at(host: str) -> str:
+    return f" on {host}" if host else ""
 
 
 def _list(view: str, **query: Any) -> str:

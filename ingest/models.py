@@ -183,11 +183,11 @@ class Ingestion(models.Model):
                 name="ingest_ingestion_causes",
                 condition=Q(status__in=sorted(NEEDS_A_PERSON)),
             ),
-            # What may need a person: by cause, and the latest first. Files that get in cost
-            # nothing here.
+            # Lists of what failed by status and cause, and the latest of all. Files that get in
+            # cost nothing here.
             models.Index(
                 fields=["ingester", "status", "cause", "id"],
-                name="ingest_ingestion_cause",
+                name="ingest_ingestion_listed",
                 condition=Q(status__in=sorted(NEEDS_A_PERSON)),
             ),
             models.Index(

@@ -103,6 +103,8 @@ class ComponentState:
     started_on: datetime
     message: str
     counters: dict[str, int]
+    free_bytes: dict[str, int | None] = field(default_factory=dict)
+    total_bytes: dict[str, int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,8 @@ def overview(*, at_a_glance: bool = False) -> Overview:
                 row.started_on,
                 shown.message(row.message),
                 row.counters,
+                row.measures.get("free_bytes", {}),
+                row.measures.get("total_bytes", {}),
             )
             for row in components
             # Sessions come and go; a silent one is a matter of its ingester's leases.

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='ingestion',
-            index=models.Index(condition=models.Q(('status__in', ['FAILURE', 'INVALID', 'UNKNOWN'])), fields=['ingester', 'status', 'cause', 'id'], name='ingest_ingestion_cause'),
+            index=models.Index(condition=models.Q(('status__in', ['FAILURE', 'INVALID', 'UNKNOWN'])), fields=['ingester', 'status', 'cause', 'id'], name='ingest_ingestion_listed'),
         ),
         migrations.AddIndex(
             model_name='ingestion',

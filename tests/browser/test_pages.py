@@ -100,9 +100,10 @@ def test_from_the_front_page_to_the_files_of_a_cause(browser: Browser, scene: In
     browser.open("/admin/")
     (row,) = (r for r in browser.all(".needs tbody tr") if "FAILURE" in r.text)
     row.find_element("css selector", "a").click()
-    browser.wait(lambda: "/ingest/ingestion/" in browser.driver.current_url)
-    (line,) = browser.all("#result_list tbody tr")
-    assert "FAILURE" in line.text
+    browser.wait(lambda: "/one/" in browser.driver.current_url)
+    assert "Try all 1 again" in browser.text
+    assert any("FAILURE" in line.text for line in browser.all("tbody tr"))
+    assert browser.findings() == []
 
 
 def test_a_day_is_chosen(browser: Browser, scene: Ingester) -> None:

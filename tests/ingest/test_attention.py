@@ -10,8 +10,19 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from buffer.models import Component, File, FindingKind, Refusal, RefusalReason, Suspicion
-from ingest import attention, transitions
+from buffer import operator_pauses
+from buffer.models import (
+    Alert,
+    Component,
+    ComponentKind,
+    File,
+    FindingKind,
+    Refusal,
+    RefusalReason,
+    Suspicion,
+)
+from buffer.operator_pauses import Pausable
+from ingest import attention, ignoring, transitions
 from ingest.attention import needs
 from ingest.models import Breaker, Ingester, Ingestion
 from ingest.overview import overview
@@ -90,6 +101,65 @@ def test_everything_leads_to_its_page(
             assert set(shown) <= set(wanted), need
 
 
+def test_an_ignored_cause_calls_for_nobody(ingester: Ingester, make_file: MakeFile) -> None:
+    other = Ingester.objects.create(name="other", storage=ingester.storage)
+    fail(ingester, make_file(), "flat")
+    fail(ingester, make_file(), "dark")
+    fail(other, make_file(), "flat")
+    ignoring.ignore(ingester, "flat", user="ann", note="known")
+    found = sorted(need.text for need in attention.causes(overview(at_a_glance=True)))
+    assert found == sorted([f"{ingester.name}: dark", "other: flat"])
+
+
+def test_a_cause_in_two_statuses_is_one(ingester: Ingester, make_file: MakeFile) -> None:
+    fail(ingester, make_file(), "flat")
+    fail(ingester, make_file(), "flat", Status.UNKNOWN)
+    assert words()[-1] == ("UNKNOWN", 2)
+
+
+def test_what_persons_did_and_wanted_to_know(
+    ingester: Ingester, make_file: MakeFile, admin_client: Client
+) -> None:
+    now = timezone.now()
+    finder = Component.objects.create(kind="finder", subject="/b", host="a", pid=1)
+    what = (
+        Pausable(ComponentKind.FINDER, "/b", "a"),
+        Pausable(ComponentKind.INGESTER, ingester.name),
+    )
+    for each in what:
+        operator_pauses.pause(each, user="ann", note="cleaning")
+    # What a paused process says of itself is not told twice.
+    Component.objects.filter(pk=finder.pk).update(message=operator_pauses.look(what[0]))
+    Alert.objects.create(
+        condition="SILENCE",
+        kind="finder",
+        subject="/b",
+        host="a",
+        raised_on=now,
+        detail="since noon",
+    )
+    found = needs(overview(at_a_glance=True))
+    assert [need.word for need in found] == ["alert", "paused", "paused"]
+    assert found[0].detail == "since noon"
+    for need, name in zip(found, ("since noon", "/b", ingester.name), strict=True):
+        response = admin_client.get(need.link)
+        assert response.status_code == 200 and name in response.content.decode(), need.link
+        assert need.word == "alert" or "cleaning" in need.detail
+        assert need.word == "alert" or "resume_selected" in response.content.decode()
+
+
+def test_disks_that_are_nearly_full(ingester: Ingester) -> None:
+    measures = {
+        "free_bytes": {"buffer": 4, "storage": 6},
+        "total_bytes": {"buffer": 100, "storage": 100},
+    }
+    Component.objects.create(kind="finder", subject="/b", host="a", pid=1, measures=measures)
+    unknown = {"free_bytes": {"buffer": None, "storage": 0}}
+    Component.objects.create(kind="finder", subject="/c", host="a", pid=2, measures=unknown)
+    (need,) = needs(overview(at_a_glance=True))
+    assert need.word == "full" and "buffer of finder /b" in need.text
+
+
 def test_more_causes_than_are_shown(
     ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,5 +200,5 @@ def test_nothing_is_read_as_a_whole(ingester: Ingester, make_file: MakeFile) -> 
         needs(overview(at_a_glance=True))
     assert len(plans) > 8
     assert not [plan for plan in plans if "SCAN ingest_ingestion;" in f"{plan};"], plans
-    for index in ("waiting", "claimed", "due", "cause", "troubled"):
+    for index in ("waiting", "claimed", "due", "listed", "troubled"):
         assert any(f"ingest_ingestion_{index}" in plan for plan in plans), index

@@ -111,4 +111,5 @@ def test_only_failures_are_read(ingester: Ingester, make_file: MakeFile) -> None
         cause_board.examples(ingester.pk, "no flat of <n>", 5)
     assert len(plans) >= 7
     for plan in plans:
-        assert "ingest_ingestion_causes" in plan, plan
+        # Either holds nothing but failures.
+        assert "ingest_ingestion_causes" in plan or "ingest_ingestion_listed" in plan, plan
