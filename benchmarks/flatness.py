@@ -33,7 +33,7 @@ from buffer.finder import Finder
 from buffer.finder_config import Finder as FinderSection
 from buffer.models import ComponentKind, File, Storage
 from ingest import claims, targets, transitions
-from ingest.ingester import _Loop
+from ingest.loop import Loop
 from ingest.models import Ingester
 from ingest.opening import Opener
 from ingest.statuses import Status
@@ -183,7 +183,7 @@ def _run() -> targets.Run:
 def _ingester_idle(root: Path, *, due: bool) -> Iterator[Step]:
     ingester = Ingester.objects.get()
     heartbeat = Heartbeat.begin(ComponentKind.INGESTER, ingester.name)
-    loop = _Loop(ingester, _run(), heartbeat, once=False)
+    loop = Loop(ingester, _run(), heartbeat, once=False)
 
     def cycle() -> None:
         if loop._cycle() or loop.waiting():

@@ -23,7 +23,8 @@ from buffer.operator_pauses import Pausable
 from ingest import transitions
 from ingest.config import IngesterFile
 from ingest.explain import explain
-from ingest.ingester import HeldBack, run_ingester
+from ingest.ingester import run_ingester
+from ingest.loop import HeldBack
 from ingest.models import Ingester, Ingestion
 from ingest.statuses import Status
 

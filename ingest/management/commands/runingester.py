@@ -9,7 +9,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from buffer.commands import ComponentCommand
 from ingest.config import IngesterFile, check_ingester
-from ingest.ingester import HeldBack, TargetDown, run_ingester
+from ingest.ingester import run_ingester
+from ingest.loop import HeldBack, TargetDown
 
 
 class Command(ComponentCommand[IngesterFile]):
