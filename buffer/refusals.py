@@ -232,11 +232,12 @@ class Refusals:
         if self._steady() < self._decisions_at:
             return
         self._decisions_at = self._steady() + REFRESH_S
-        rows = Decision.objects.standing().filter(
-            refusal__storage=self._storage, refusal__source=self._source
-        )
+        # Few stand, so these lead: joined, SQLite would look through all refusals first.
+        standing = Decision.objects.standing().prefetch_related("refusal")
         self._decisions, self._left_over = {}, []
-        for row in rows.select_related("refusal").order_by("pk"):
+        for row in sorted(standing, key=lambda row: row.pk):
+            if (row.refusal.storage_id, row.refusal.source) != (self._storage.pk, self._source):
+                continue
             if row.refusal.resolved_on is None:
                 self._decisions[bytes.fromhex(row.refusal.key)] = row
             else:

@@ -173,7 +173,7 @@ def test_an_ingester_that_pauses(busy: Ingester) -> None:
 def test_the_cost_does_not_grow(
     busy: Ingester, django_assert_max_num_queries: Callable[..., Any]
 ) -> None:
-    with django_assert_max_num_queries(11):
+    with django_assert_max_num_queries(12):
         overview()
 
 
