@@ -16,7 +16,8 @@ from ingest.butler.repository import make_repository
 
 def run(bench: Bench) -> None:
     """100 files as a batch and as 100 batches; then by two workers."""
-    count = bench.size(100, 4)
+    count = bench.size(100, 2)
+    rounds = bench.size(3, 1)
     few, many = Ground(bench), Ground(bench)
     few.add(count, _write)
     many.add(4 * count, _write)
@@ -34,12 +35,12 @@ def run(bench: Bench) -> None:
     bench.compare(
         f"Gen3Ingest, {count} files: a batch / batches of 1",
         lambda: ingest(few, count), lambda: ingest(few, 1), unit="files/s", at_least=2.3,
-        rounds=3,
+        rounds=rounds,
     )  # fmt: skip
     bench.compare(
         f"Gen3Ingest, {4 * count} files: 2 workers / 1 worker",
         lambda: ingest(many, 50, workers=2), lambda: ingest(many, 50), unit="files/s",
-        at_least=1.7, rounds=3,
+        at_least=1.7, rounds=rounds,
     )  # fmt: skip
 
 
