@@ -124,8 +124,8 @@ class Loop:
                     self._ingester.name,
                     ", ".join(map(str, swept.unknown)),
                 )
-            if not opened:
-                opened += self._opener.sweep()
+            # Also while files arrive: that is when some are committed late.
+            opened += self._opener.sweep()
             Ingester.objects.filter(pk=self._ingester.pk).update(seen_on=Now())
         if now >= self._next_job:
             asked = rerun_jobs.step(self._ingester.pk)

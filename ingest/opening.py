@@ -2,12 +2,14 @@
 
 Incremental by file id, so that a cycle costs what has arrived, not what was ever stored. Ids are
 given out before their rows are committed, so a file can appear below those that were opened
-already: slices of older ids are looked through again while there is nothing else to do.
+already. So the newest ids are looked through again in each sweep, every id once more after a while
+that no transaction takes, and all older ones slice by slice, over and over.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
@@ -21,8 +23,10 @@ from ingest import transitions
 from ingest.models import Ingester, Ingestion
 from ingest.statuses import Status
 
-#: Files looked at in one step; ids in one sweep.
+#: Files looked at in one step; ids in one query of a sweep.
 SLICE: Final = 5000
+#: What is committed later than this after its id was passed is left to the slow pass; seconds.
+LATE_S: Final = 60.0
 #: A take-in that is not complete after this long was broken off; the files after it do not wait.
 _PATIENCE: Final = timedelta(minutes=10)
 
@@ -48,6 +52,9 @@ class Opener:
         self._awaited: tuple[int, float] | None = None
         self._watermark = ingester.watermark
         self._older = self._watermark
+        #: Up to where ids were opened, and when: what has not been looked at again since.
+        self._marks: deque[tuple[float, int]] = deque()
+        self._settled = self._watermark
 
     def has_new(self) -> bool:
         """Tell whether there are files above those that were opened."""
@@ -71,19 +78,31 @@ class Opener:
         )
         protocol.reached("watermark moved")
         self._watermark = ids[-1]
-        self._older = max(self._older, ids[-1])
         return len(ids)
 
     def sweep(self) -> int:
-        """Look again through the newest ids and one slice of older ones."""
+        """Look again for what was committed late; tell how many files were opened."""
         newest = max(0, self._watermark - SLICE)
         opened = self._open(newest, self._watermark)
+        now = self._steady()
+        self._marks.append((now, self._watermark))
+        while self._marks[0][0] <= now - LATE_S:
+            opened += self._settle(self._marks.popleft()[1])
         if self._older <= 0:
             self._older = self._watermark
         begin = max(0, self._older - SLICE)
         if begin < newest:
             opened += self._open(begin, min(self._older, newest))
         self._older = begin
+        return opened
+
+    def _settle(self, upto: int) -> int:
+        """Look once more through the ids that were passed by a time long enough ago."""
+        opened = 0
+        while self._settled < upto:
+            end = min(self._settled + SLICE, upto)
+            opened += self._open(self._settled, end)
+            self._settled = end
         return opened
 
     def _next_ids(self) -> list[int]:

@@ -85,6 +85,27 @@ def test_sweep_finds_what_was_committed_late(
     assert len(opened(ingester)) == 12
 
 
+def test_what_is_a_minute_late_is_found_at_any_rate_of_arrivals(
+    ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ids were given out since; and the slow pass is far away."""
+    monkeypatch.setattr(opening, "SLICE", 3)
+    late = make_file(stored_on=None, added_on=timezone.now() - timedelta(1))
+    clock = 0.0
+    opener = Opener(ingester, "w", steady=lambda: clock)
+    for _ in range(12):
+        for _ in range(8):
+            make_file()
+        while opener.step():
+            pass
+        assert opener.sweep() == 0
+        clock += 5.0
+    File.objects.filter(pk=late.pk).update(stored_on=timezone.now())
+    monkeypatch.setattr(opener, "_older", 10**6)
+    assert opener.sweep() == 1
+    assert late.pk in opened(ingester)
+
+
 def test_files_of_other_storages_are_not_touched(
     ingester: Ingester, make_file: MakeFile, tmp_path: Path
 ) -> None:
