@@ -60,7 +60,7 @@ def clock() -> datetime:
     return datetime.fromisoformat(moment).replace(tzinfo=UTC)
 
 
-def rows_from_json(columns: Mapping[str, str]) -> str:
+def rows_from_json(columns: Mapping[str, str], *, few: bool = False) -> str:
     """SQL for a table that is read from one parameter, a JSON array of objects.
 
     One parameter instead of one for each value: no limit on their number, no types to guess.
@@ -70,9 +70,16 @@ def rows_from_json(columns: Mapping[str, str]) -> str:
     columns : `~collections.abc.Mapping` [`str`, `str`]
         Names of the columns and their types: id, text, time (as `time_text` writes it), uuid, flag
         or number.
+    few : `bool`, optional
+        Let PostgreSQL expect ten rows, as it does of a limit that it does not know yet, and not a
+        hundred. Then it looks them up by an index also in a table of some ten thousand rows, where
+        it would rather scan all of them for each batch.
     """
     if is_postgres():
         spec = ", ".join(f'"{name}" {_POSTGRES_TYPES[kind]}' for name, kind in columns.items())
+        if few:
+            rows = f"SELECT * FROM json_to_recordset(%s) AS r({spec})"
+            return f"({rows} LIMIT (SELECT NULL::int)) AS v"
         return f"json_to_recordset(%s) AS v({spec})"
     fields = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in columns)
     return f"(SELECT {fields} FROM json_each(%s)) AS v"

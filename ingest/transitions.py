@@ -135,7 +135,7 @@ def apply(ingester_id: int, steps: Sequence[Step], *, lapsed: bool = False) -> l
             claim = CASE WHEN v.keep THEN {_INGESTION}.claim END,
             lease_until = CASE WHEN v.keep THEN {_INGESTION}.lease_until END,
             last_event_id = {dialect.next_id(_EVENT, "v.n")}
-        FROM {dialect.rows_from_json(_STEP_COLUMNS)}
+        FROM {dialect.rows_from_json(_STEP_COLUMNS, few=True)}
         WHERE {_INGESTION}.id = v.ingestion
           AND {_INGESTION}.ingester_id = %s
           AND {_INGESTION}.status = v.was
