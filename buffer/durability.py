@@ -21,6 +21,7 @@ FEW: Final = 8
 _FROM: Final = ctypes.c_int64(0)
 _TO_END: Final = ctypes.c_int64(0)
 _WAIT_BEFORE: Final = 1
+_WRITE: Final = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -93,6 +94,20 @@ class Pending:
         self._ways.clear()
 
 
+def begin_to_write(descriptor: int) -> None:
+    """Have the kernel begin to write one file to its medium, without waiting for it.
+
+    While a batch is copied its medium would otherwise be idle, and be waited for afterwards. This
+    promises nothing: only a sync does.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    _sync_range(descriptor, _WRITE)
+
+
 def require_written(descriptor: int) -> None:
     """Check that no write of one file has failed.
 
@@ -104,7 +119,11 @@ def require_written(descriptor: int) -> None:
     OSError
         One has.
     """
-    if _libc.sync_file_range(descriptor, _FROM, _TO_END, _WAIT_BEFORE) != 0:
+    _sync_range(descriptor, _WAIT_BEFORE)
+
+
+def _sync_range(descriptor: int, flags: int) -> None:
+    if _libc.sync_file_range(descriptor, _FROM, _TO_END, flags) != 0:
         code = ctypes.get_errno()
         # Not every file system can be asked.
         if code not in (errno.ENOSYS, errno.EINVAL, errno.ESPIPE):

@@ -8,13 +8,18 @@ import os
 import secrets
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from buffer import placing, steps
 from buffer.discovery import Arrival
+from buffer.durability import begin_to_write
 from buffer.hashing import checksums
 from buffer.io_errors import StorageError, errors_as
 from buffer.passage import Passage
 from buffer.settling import is_open_for_writing, state_of
+
+#: After so many bytes of a copy, and at its end, its medium is set to work; nobody waits for it.
+WRITE_BEHIND_BYTES: Final = 32 << 20
 
 
 class Unsettled(Exception):
@@ -28,14 +33,25 @@ class Staged:
     directory: int
     name: str
     descriptor: int
+    #: Bytes that nobody has told the kernel to write to the medium.
+    behind: int = field(default=0, init=False)
 
     def write(self, block: bytes) -> None:
         """Write the next bytes."""
         view = memoryview(block)
+        self.behind += len(block)
         with errors_as(StorageError):
             while view:
                 view = view[os.write(self.descriptor, view) :]
+        if self.behind >= WRITE_BEHIND_BYTES:
+            self.flush()
         steps.reached("block copied")
+
+    def flush(self) -> None:
+        """Have what was written on its way to the medium by the time that it is synced."""
+        self.behind = 0
+        with errors_as(StorageError):
+            begin_to_write(self.descriptor)
 
     def discard(self) -> None:
         """Close and remove the copy. Its place in storage, if it has one, is another name."""
@@ -231,6 +247,7 @@ def stage(
     steps.reached("copy begun")
     try:
         digests = checksums(descriptor, algorithms, size=arrival.stat.st_size, sink=staged.write)
+        staged.flush()
         original = os.fstat(descriptor)
         # Kind to have, and refused by some network file systems.
         with contextlib.suppress(OSError):

@@ -98,3 +98,12 @@ def test_asking_after_one_file(tmp_path: Path) -> None:
     with pytest.raises(OSError) as error:
         durability.require_written(-1)
     assert error.value.errno == errno.EBADF
+
+
+def test_beginning_to_write_one_file(tmp_path: Path) -> None:
+    with open(tmp_path / "a", "wb") as file:
+        file.write(b"content")
+        durability.begin_to_write(file.fileno())
+    with pytest.raises(OSError) as error:
+        durability.begin_to_write(-1)
+    assert error.value.errno == errno.EBADF

@@ -43,6 +43,38 @@ def test_read_and_copied(tmp_path: Path, incoming: Tree) -> None:
     assert list(incoming.root.iterdir()) == []
 
 
+def test_the_medium_is_at_work_before_the_sync(
+    tmp_path: Path, incoming: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind every so many bytes, and behind the last."""
+    sizes: list[int] = []
+    monkeypatch.setattr(reading_module, "WRITE_BEHIND_BYTES", 2 << 20)
+    monkeypatch.setattr(
+        reading_module, "begin_to_write", lambda fd: sizes.append(os.fstat(fd).st_size)
+    )
+    path = tmp_path / "a"
+    path.write_bytes(bytes((3 << 20) + 5))
+    arrival, descriptor = opened(path)
+    read(arrival, descriptor, ["blake3"], incoming.descriptor, "me-").close()
+    assert sizes == [2 << 20, (3 << 20) + 5]
+
+
+def test_a_copy_that_the_medium_does_not_take_is_removed(
+    tmp_path: Path, incoming: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(reading_module, "begin_to_write", fail)
+    path = tmp_path / "a"
+    path.write_bytes(b"content")
+    arrival, descriptor = opened(path)
+    with pytest.raises(StorageError):
+        read(arrival, descriptor, ["blake3"], incoming.descriptor, "me-")
+    assert list(incoming.root.iterdir()) == []
+    os.close(descriptor)
+
+
 def test_a_change_meanwhile_leaves_nothing(tmp_path: Path, incoming: Tree) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"content")
