@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from buffer.discovery import Arrival
 from buffer.histograms import TAKE_IN_S, Histogram
@@ -55,6 +56,16 @@ class Ledger:
         """Record why an arrival is not taken in."""
         self.refusals.add(arrival.path, self._present(arrival).stat, refused)
         self._account(arrival, kind)
+
+    def refuse_all(self, refused: Sequence[tuple[Arrival, Refused]]) -> None:
+        """Record why some arrivals are not taken in, in one transaction."""
+        if not refused:
+            return
+        with self.refusals.together():
+            for arrival, why_not in refused:
+                self.refusals.add(arrival.path, self._present(arrival).stat, why_not)
+        for arrival, _ in refused:
+            self._account(arrival, "refused")
 
     def later(self, arrival: Arrival) -> None:
         """Let an arrival settle afresh: somebody writes or replaces it."""

@@ -45,16 +45,18 @@ class Opening:
 
         The database would not even take some names.
         """
-        good = []
+        good: list[Arrival] = []
+        refused: list[tuple[Arrival, Refused]] = []
         for arrival in arrivals:
             bad = why_bad(arrival.relpath, arrival.filename)
             if bad is not None:
-                self._ledger.refuse(arrival, Refused(RefusalReason.BAD_NAME, bad))
+                refused.append((arrival, Refused(RefusalReason.BAD_NAME, bad)))
             elif not arrival.is_regular:
                 text = "only regular files are taken in, no links, FIFOs, sockets or devices"
-                self._ledger.refuse(arrival, Refused(RefusalReason.NOT_REGULAR, text))
+                refused.append((arrival, Refused(RefusalReason.NOT_REGULAR, text)))
             else:
                 good.append(arrival)
+        self._ledger.refuse_all(refused)
         return good
 
     def read(self, arrivals: Sequence[Arrival], candidates: Candidates) -> list[Reading]:

@@ -7,12 +7,13 @@ more than the walk that finds them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -79,6 +80,8 @@ class Refusals:
         self._scan = 0
         # By the digest that is the row's key: to hold a hundred thousand paths would cost more.
         self._known: dict[bytes, _Known] = {}
+        #: What was known before the transaction of `together`.
+        self._before: dict[bytes, _Known | None] | None = None
         prefix = f"{storage.pk}\0{source}\0".encode("utf-8", "surrogateescape")
         self._prefix = hashlib.blake2b(prefix, digest_size=16)
         self._refresh_at = steady() + REFRESH_S
@@ -156,7 +159,8 @@ class Refusals:
         tries = known.tries + 1 if known and known.reason == refused.reason else 0
         pause = _pause(tries, refused.reason) if refused.reason in TRANSIENT_REASONS else None
         shown["next_attempt_on"] = None if pause is None else now + timedelta(seconds=pause)
-        with transaction.atomic():
+        # No savepoint: within `together` all fails together.
+        with transaction.atomic(savepoint=False):
             row = Refusal.objects.unresolved().filter(key=key.hex())
             if not row.update(times_seen=F("times_seen") + 1, **shown):
                 Refusal.objects.create(
@@ -168,6 +172,8 @@ class Refusals:
                     **shown,
                 )
         steps.reached("refusal recorded")
+        if self._before is not None:
+            self._before.setdefault(key, known)
         # Not before it is recorded: what is remembered is not recorded again.
         if refused.resolved_how:
             self._known.pop(key, None)
@@ -183,6 +189,28 @@ class Refusals:
                 refused.detail,
                 f" ({refused.resolved_how})" if refused.resolved_how else "",
             )
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Record what is added meanwhile in one transaction; if that fails, nothing of it is known.
+
+        What was not committed is simply met again. So nothing that cannot be met again, such as a
+        file that is deleted, may happen meanwhile.
+        """
+        before: dict[bytes, _Known | None] = {}
+        self._before = before
+        try:
+            with transaction.atomic():
+                yield
+        except BaseException:
+            for key, known in before.items():
+                if known is None:
+                    self._known.pop(key, None)
+                else:
+                    self._known[key] = known
+            raise
+        finally:
+            self._before = None
 
     def missing(self, path: str, refused: Refused) -> None:
         """Record that something is not there, unless that is recorded and not due yet."""

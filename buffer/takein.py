@@ -97,6 +97,7 @@ class TakeIn:
     def _sort_out(self, readings: Sequence[Reading], candidates: Candidates) -> list[Reading]:
         """Settle duplicates, refuse conflicts; give what is new."""
         fresh: list[Reading] = []
+        conflicts: list[tuple[Arrival, Refused]] = []
         contents: set[tuple[str, str]] = set()
         for reading in readings:
             same, taken = candidates.same_as(reading), candidates.in_place_of(reading.arrival)
@@ -112,11 +113,12 @@ class TakeIn:
             elif self._collisions is not None and self._collisions.settle(reading, taken):
                 continue
             elif taken is not None:
-                self._refuse_conflict(reading, taken)
+                conflicts.append((reading.arrival, self._conflict(reading, taken)))
             elif content not in contents:
                 # A twin in this batch will be this one's duplicate in the next.
                 contents.add(content)
                 fresh.append(reading)
+        self._ledger.refuse_all(conflicts)
         return fresh
 
     def _settle(self, reading: Reading, stored: File) -> None:
@@ -153,19 +155,15 @@ class TakeIn:
         source = str(self._passage.source.root)
         return stored.source == source and stored.source_identity == arrival.identity
 
-    def _refuse_conflict(self, reading: Reading, taken: File) -> None:
+    def _conflict(self, reading: Reading, taken: File) -> Refused:
         moved = self._passage.move
-        self._ledger.refuse(
-            reading.arrival,
-            Refused(
-                RefusalReason.CONFLICT if moved else RefusalReason.CHANGED_IN_STORAGE,
-                f"same name as stored file {taken.pk}, other content; the stored file is kept as"
-                " it is"
-                if moved
-                else f"its content is not what is recorded as file {taken.pk}",
-                checksum=reading.checksums[self._passage.algorithm],
-                file=taken,
-            ),
+        return Refused(
+            RefusalReason.CONFLICT if moved else RefusalReason.CHANGED_IN_STORAGE,
+            f"same name as stored file {taken.pk}, other content; the stored file is kept as it is"
+            if moved
+            else f"its content is not what is recorded as file {taken.pk}",
+            checksum=reading.checksums[self._passage.algorithm],
+            file=taken,
         )
 
     def _record(self, readings: Sequence[Reading]) -> None:

@@ -160,3 +160,18 @@ def test_missing(refusals: Refusals, clock: Clock) -> None:
     assert Refusal.objects.get().times_seen == 2
     refusals.resolve_missing("a")
     assert Refusal.objects.get().resolved_on is not None
+
+
+def test_together_or_not_at_all(refusals: Refusals, path: Path) -> None:
+    refusals.add("known", path.lstat(), PASSING)
+    with pytest.raises(RuntimeError), refusals.together():
+        refusals.add("a", path.lstat(), LASTING)
+        refusals.add("known", path.lstat(), LASTING)
+        raise RuntimeError
+    assert not refusals.stands("a", path.lstat())
+    assert refusals.reason("known") == PASSING.reason
+    assert [row.path for row in Refusal.objects.all()] == ["known"]
+    with refusals.together():
+        refusals.add("a", path.lstat(), LASTING)
+    assert refusals.stands("a", path.lstat())
+    assert Refusal.objects.filter(path="a").exists()
