@@ -252,3 +252,34 @@ def test_a_form_without_our_token_is_refused(rows: dict[type[Model], Model]) -> 
     for name in model_pages():
         assert client.post(address(name, rows), {"post": "yes"}).status_code == 403, name
     assert snapshot() == before
+
+
+#: The pages by which an operator acts, and of which rows.
+DESK: Final = {
+    "buffer:conflicts": [],
+    "buffer:conflict": [Refusal],
+    "ingest:all_causes": [],
+    "ingest:causes": [Ingester],
+    "ingest:jobs": [],
+}
+
+
+@pytest.mark.parametrize("who", EVERYBODY)
+def test_the_desks(who: str, rows: dict[type[Model], Model]) -> None:
+    client = client_of(who)
+    before = snapshot()
+    for name, models in DESK.items():
+        url = reverse(name, args=[rows[model].pk for model in models])
+        answer = client.get(url, follow=who != NOBODY)
+        assert answer.status_code == (302 if who == NOBODY else 200), name
+        if who in (NOBODY, VIEWER):
+            answer = client.post(url, {"action": "LATER", "checksum": "", "note": "x"})
+            assert answer.status_code in ((302,) if who == NOBODY else (403, 405)), name
+    for url in (
+        reverse("ingest:verify", args=[rows[File].pk]),
+        f"{reverse('ingest:rerun')}?ingester={rows[Ingester].pk}&file={rows[File].pk}",
+    ):
+        if who in (NOBODY, VIEWER):
+            status = client.post(url, {"note": "x", "upto": "0"}).status_code
+            assert status == (302 if who == NOBODY else 403), url
+    assert snapshot() == before
