@@ -45,12 +45,7 @@ def run(bench: Bench) -> None:
             at_least=0.8,
             rounds=None if bench.quick else 3,
         )
-        bench.measure(
-            "bytes read by the finder for each byte of a file",
-            [take_in.read_per_byte(ground, fill, count * size)],
-            unit="",
-            at_most=1.01,
-        )
+        take_in.measure_reading(bench, ground, fill, count * size)
 
 
 if __name__ == "__main__":
