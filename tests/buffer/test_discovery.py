@@ -310,7 +310,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
 
 def test_memory_is_flat_with_many_files(tmp_path: Path) -> None:
     directory = os.open(tmp_path, os.O_RDONLY)
-    for number in range(40_000):
+    for number in range(80_000):
         os.close(os.open(f"{number:07}.fits", os.O_CREAT | os.O_WRONLY, dir_fd=directory))
     os.close(directory)
     tracemalloc.start()
@@ -319,9 +319,9 @@ def test_memory_is_flat_with_many_files(tmp_path: Path) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert count == 40_000
-    # A chunk costs about 8 MB; all the entries at once would be about 30 MB.
-    assert peak < 15e6
+    assert count == 80_000
+    # A chunk costs about 8 MB, all the entries at once about 60 MB; other threads count, too.
+    assert peak < 30e6
 
 
 def test_one_lstat_per_file_and_no_open(tmp_path: Path) -> None:
