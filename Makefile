@@ -67,11 +67,12 @@ parallel = $(if $(filter-out 0 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist 
 
 faults: $(VENV)/.installed-dev ## inject every fault that is known of, for real, and see what holds; some 30 minutes
 	@rm -f .faults.jsonl
-	@for database in postgresql sqlite; do \
+	@# One database that fails does not keep the other one from being hurt.
+	@worst=0; for database in postgresql sqlite; do \
 	    echo "== Faults, on $$database"; \
 	    TEST_DATABASE=$$database FAULTS_TABLE=.faults.jsonl $(python) -m pytest tests/faults \
-	        --timeout=1800 $(parallel) $(PYTEST_ARGS); \
-	done
+	        --timeout=1800 $(parallel) $(PYTEST_ARGS) || worst=$$?; \
+	done; exit $$worst
 
 bench: $(VENV)/.installed-dev ## compare speeds with those of the bare work; see docs/performance.md
 	$(python) -m benchmarks $(BENCH_ARGS)
