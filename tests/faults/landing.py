@@ -195,7 +195,7 @@ class Landing(Ground):
         assert not File.objects.unreleased().exists()
         assert not [name for name in self.incoming() if name.endswith(".part")]
         left = {str(path.relative_to(self.source)) for path in _files(self.source)}
-        undecided = CONFLICTS & set(self.landed) - self.torn
+        undecided = CONFLICTS & set(self.landed) - self.torn - self._kept_as_lost()
         assert left - self.torn == undecided, (
             f"not released: {left}, {list(Refusal.objects.values())}"
         )
@@ -226,6 +226,20 @@ class Landing(Ground):
     @property
     def _prepared(self) -> bool:
         return (self.root / "untracked").exists()
+
+    def _kept_as_lost(self) -> set[str]:
+        """Those in conflict whose name the cut took from the buffer, so that a copy is the last."""
+        lost = [path for path in self.incoming() if path.startswith("lost-")]
+        contents = {(self.root / INCOMING_DIR / path).read_bytes(): path for path in lost}
+        kept = {
+            name
+            for name in CONFLICTS & self.unsynced & self.read_before - self.torn
+            if not (self.source / name).exists() and self.landed[name] in contents
+        }
+        for name in kept:
+            told = Refusal.objects.get(path=name, reason=RefusalReason.CONFLICT).detail
+            assert contents[self.landed[name]] in told, f"I8: nobody is told where {name} is"
+        return kept
 
     def _is_torn(self, name: str) -> bool:
         path = self.source / name
