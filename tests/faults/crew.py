@@ -56,6 +56,7 @@ class Watch:
 
     def __init__(self, product: Product, files: int, listed: Path) -> None:
         self.product, self.files, self.listed = product, files, listed
+        self.frozen_s = FROZEN_S
         self.longest_s = 0.0
         self.final = 0
         self._moved_at = time.monotonic()
@@ -72,7 +73,7 @@ class Watch:
             self.longest_s = max(self.longest_s, now - self._moved_at)
         if final != self.final:
             self.final, self._moved_at = final, now
-        assert now - self._moved_at < FROZEN_S or self.final >= self.files, (
+        assert now - self._moved_at < self.frozen_s or self.final >= self.files, (
             f"{final} of {self.files} files, and nothing moves\n{self.product.report()}"
         )
         return final
