@@ -35,6 +35,8 @@ LONGEST_RETRY_S: Final = 300.0
 LONGEST_FULL_S: Final = 60.0
 #: How soon a person's decision is noticed.
 REFRESH_S: Final = 5.0
+#: The part of the time that the look for it takes at most, however many refusals stand.
+_REFRESH_SHARE: Final = 0.02
 _PART: Final = 500
 
 
@@ -241,7 +243,8 @@ class Refusals:
 
     def refresh(self) -> bool:
         """Forget, now and then, the refusals that a person has decided upon; tell if there were."""
-        if not self._known or self._steady() < self._refresh_at:
+        begin = self._steady()
+        if not self._known or begin < self._refresh_at:
             return False
         keys = (
             Refusal.objects.unresolved()
@@ -252,7 +255,8 @@ class Refusals:
         decided = self._known.keys() - standing
         for key in decided:
             del self._known[key]
-        self._refresh_at = self._steady() + REFRESH_S
+        end = self._steady()
+        self._refresh_at = end + max(REFRESH_S, (end - begin) / _REFRESH_SHARE)
         return bool(decided)
 
     def load_decisions(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from buffer.models import Refusal, RefusalReason, Storage
@@ -120,6 +122,25 @@ def test_what_a_person_decided_is_forgotten(refusals: Refusals, path: Path, cloc
     refusals.refresh()
     assert not refusals.stands("a", path.lstat())
     assert refusals.stands("b", path.lstat())
+
+
+def test_a_long_look_for_decisions_is_taken_less_often(
+    refusals: Refusals, path: Path, clock: Clock
+) -> None:
+    refusals.add("a", path.lstat(), LASTING)
+    clock.now += 10
+
+    def slow(execute: Any, *arguments: Any) -> Any:
+        clock.now += 1
+        return execute(*arguments)
+
+    with connection.execute_wrapper(slow):
+        refusals.refresh()
+    Refusal.objects.update(resolved_on=timezone.now())
+    clock.now += 45
+    assert not refusals.refresh()
+    clock.now += 10
+    assert refusals.refresh()
 
 
 def test_a_settled_duplicate_is_recorded_and_not_remembered(refusals: Refusals, path: Path) -> None:
