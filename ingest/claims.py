@@ -2,39 +2,28 @@
 
 A claim is a token on ingestion rows and a time until which it holds, by the database's clock. It
 changes no status. A worker renews its claim while it works; what is not renewed lapses and is
-swept (`sweep`), so that nothing stays claimed longer than its lease plus one sweep.
+swept (`ingest.sweeping`), so that nothing stays claimed longer than its lease plus one sweep.
 """
 
 from __future__ import annotations
 
-import logging
 import random
-import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from django.db import connection, transaction
-from django.db.models.functions import Now
-from django.utils import timezone
 
 from buffer import dialect
 from buffer import steps as protocol
-from ingest import probing, transitions
 from ingest.models import Ingestion
 from ingest.statuses import CLAIMABLE, Status
-
-logger = logging.getLogger(__name__)
 
 #: How long a claim holds without being renewed, and how often a worker renews it; seconds.
 LEASE_S = 30.0
 RENEW_EVERY_S = 10.0
-#: The database's clock is said to have been set if it went wrong by more than this; a lease that
-#: was just renewed outlasts smaller steps.
-_STEP_S = 5.0
 
-_TABLE = "ingest_ingestion"
+TABLE = "ingest_ingestion"
 #: The condition of the index on what waits, word for word, since SQLite compares the words.
 IN_WAITING_INDEX = "status IN ({})".format(", ".join(f"'{s}'" for s in sorted(CLAIMABLE)))
 
@@ -121,7 +110,7 @@ def claim(
         token = uuid.uuid4()
         condition, parameters = lane.condition()
         first = (
-            f"SELECT id FROM {_TABLE} WHERE {condition} ORDER BY {lane.order} LIMIT %s"
+            f"SELECT id FROM {TABLE} WHERE {condition} ORDER BY {lane.order} LIMIT %s"
             f"{dialect.skip_locked()}"
         )
         if anywhere:
@@ -131,7 +120,7 @@ def claim(
         # PostgreSQL look through all that waits, where it believes (as it does after a burst, and
         # without statistics) that this is little.
         sql = f"""
-            UPDATE {_TABLE}
+            UPDATE {TABLE}
             SET claim = %s, lease_until = {dialect.now_plus(LEASE_S)}
             WHERE id {dialect.one_of(first)} AND claim IS NULL
             RETURNING id, file_id, attempts"""
@@ -168,7 +157,7 @@ def waiting(ingester_id: int, lanes: Sequence[Lane]) -> Sequence[Lane]:
         # Ordered, and not EXISTS: where PostgreSQL believes that much waits, it would look for the
         # first of it from the beginning of the table, and find at its end that nothing does.
         questions.append(
-            f"SELECT {number} WHERE (SELECT id FROM {_TABLE} WHERE {condition}"
+            f"SELECT {number} WHERE (SELECT id FROM {TABLE} WHERE {condition}"
             f" ORDER BY {lane.order} LIMIT 1) IS NOT NULL"
         )
         values += [ingester_id, *parameters]
@@ -199,7 +188,7 @@ def renew(claim: Claim) -> int:
         How many files it still holds.
     """
     sql = f"""
-        UPDATE {_TABLE} SET lease_until = {dialect.now_plus(LEASE_S)}
+        UPDATE {TABLE} SET lease_until = {dialect.now_plus(LEASE_S)}
         WHERE ingester_id = %s AND claim IS NOT NULL AND claim = %s
           AND lease_until >= {dialect.now()}"""
     with transaction.atomic(), connection.cursor() as cursor:
@@ -223,116 +212,9 @@ def drop(claim: Claim, ingestion_ids: Sequence[int]) -> int:
     return dropped
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What a sweep found: attempts whose end nobody saw, and claims that had not begun."""
-
-    unknown: list[int]
-    dropped: int
-
-
-def sweep(ingester_id: int, worker: str) -> Swept:
-    """End the claims whose lease has lapsed.
-
-    A file whose attempt had begun becomes UNKNOWN, and the target is asked about it where the
-    plugin can tell; the others are free again as they were.
-    """
-    lapsed = Ingestion.objects.filter(
-        ingester_id=ingester_id, claim__isnull=False, lease_until__lt=Now()
-    )
-    dropped = lapsed.exclude(status=Status.PENDING).update(claim=None, lease_until=None)
-    protocol.reached("lapsed claims dropped")
-    message = "the worker stopped answering while it worked on this file; the outcome is unknown"
-    steps = [
-        transitions.Step(
-            ingestion_id=row.pk,
-            file_id=row.file_id,
-            was=Status.PENDING,
-            held=row.claim,
-            status=Status.UNKNOWN,
-            attempts=row.attempts,
-            cause="worker lost",
-            # Due at once: whoever can ask the target does so next.
-            next_attempt_on=timezone.now() - timedelta(seconds=1),
-            message=message,
-            worker=worker,
-        )
-        for row in lapsed.filter(status=Status.PENDING).order_by("id")[:1000]
-    ]
-    done = transitions.apply(ingester_id, steps, lapsed=True)
-    return Swept([step.file_id for step in done], dropped)
-
-
-class Sweeper:
-    """Sweeps again and again, and is not misled when the database's clock is set.
-
-    Leases and retries are times of that clock. After a step forward every lease has lapsed by it,
-    also those of workers that live; after a step back nothing lapses or is due until the clock has
-    made up for it.
-
-    Parameters
-    ----------
-    ingester_id : `int`
-        Whose claims.
-    worker : `str`
-        Who does it, for the history.
-    steady : callable, optional
-        A clock that is never set.
-    """
-
-    def __init__(
-        self, ingester_id: int, worker: str, *, steady: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._ingester_id, self._worker, self._steady = ingester_id, worker, steady
-        self._offset: float | None = None
-
-    def sweep(self) -> Swept:
-        """Allow for a step of the clock, and end the claims whose lease has lapsed."""
-        offset = self._read().timestamp() - self._steady()
-        step = 0.0 if self._offset is None else offset - self._offset
-        if abs(step) > _STEP_S:
-            logger.warning("the database's clock was set by %+.0f s", step)
-        if self._offset is None or step < -_STEP_S:
-            self._after_step_back()
-        elif step > _STEP_S:
-            # Whoever lives renews his lease again; whoever does not holds it once more.
-            self._lease_again(f"lease_until < {dialect.now()}")
-        self._offset = offset
-        return sweep(self._ingester_id, self._worker)
-
-    def _read(self) -> datetime:
-        return dialect.clock()
-
-    def _after_step_back(self) -> None:
-        """Begin leases and pauses anew that would last until the clock has made up for it."""
-        self._lease_again(f"lease_until > {dialect.now_plus(LEASE_S + 1)}")
-        probing.after_step_back(self._ingester_id)
-        # A pause began when the row got its status: in the future, by the clock as it is now.
-        late = Ingestion.objects.filter(
-            ingester_id=self._ingester_id,
-            next_attempt_on__isnull=False,
-            changed_on__gt=dialect.clock() + timedelta(seconds=1),
-        )
-        while rows := list(late.only("changed_on", "next_attempt_on", "last_event")[:1000]):
-            now = dialect.clock()
-            for row in rows:
-                assert row.next_attempt_on is not None
-                pause = max(row.next_attempt_on - row.changed_on, timedelta(0))
-                late.filter(pk=row.pk, last_event=row.last_event_id).update(
-                    changed_on=now, next_attempt_on=now + pause
-                )
-
-    def _lease_again(self, condition: str) -> None:
-        sql = f"""
-            UPDATE {_TABLE} SET lease_until = {dialect.now_plus(LEASE_S)}
-            WHERE ingester_id = %s AND claim IS NOT NULL AND {condition}"""
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(sql, [self._ingester_id])
-
-
 def _random_id(ingester_id: int, condition: str, parameters: list[int]) -> int:
     """Choose an id between the lowest and the highest of a lane."""
-    ends = [f"(SELECT {end}(id) FROM {_TABLE} WHERE {condition})" for end in ("MIN", "MAX")]
+    ends = [f"(SELECT {end}(id) FROM {TABLE} WHERE {condition})" for end in ("MIN", "MAX")]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(ends)}", [ingester_id, *parameters] * 2)
         lowest, highest = cursor.fetchone()

@@ -16,7 +16,7 @@ from buffer.components import Heartbeat, worker_name
 from buffer.models import ComponentKind
 from buffer.operator_pauses import Pausable
 from buffer.signals import StopSignals
-from ingest import claims, pauses, probing, rerun_jobs, tallies, targets
+from ingest import claims, pauses, probing, rerun_jobs, sweeping, tallies, targets
 from ingest.models import FileEvent, Ingester
 from ingest.opening import Opener
 from ingest.pauses import Pause
@@ -62,7 +62,7 @@ class Loop:
         self._lanes = run.lanes()
         self._pausable = Pausable(ComponentKind.INGESTER, ingester.name)
         self._opener = Opener(ingester, worker_name())
-        self._sweeper = claims.Sweeper(ingester.pk, worker_name())
+        self._sweeper = sweeping.Sweeper(ingester.pk, worker_name())
         self._next_sweep = self._next_look = self._next_job = 0.0
         self._waits = False
         self._rescued = 0

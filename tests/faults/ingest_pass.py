@@ -45,7 +45,7 @@ def run(setting: Setting) -> None:
     """Do everything that there is to do; not in a process that goes on to do something else."""
     from django.conf import settings
 
-    from ingest import claims, ledger
+    from ingest import claims, ledger, sweeping
     from ingest.config import IngesterSection
     from ingest.models import Ingester
     from ingest.opening import Opener
@@ -62,7 +62,7 @@ def run(setting: Setting) -> None:
     while opener.step():
         pass
     opener.sweep()
-    claims.sweep(ingester.pk, "sweeper")
+    sweeping.sweep(ingester.pk, "sweeper")
     assert not claims.anything_held(ingester.pk), "I4: claimed after its lease and a sweep"
     _ask_again(ingester.pk)
     section = IngesterSection.model_validate(

@@ -28,9 +28,9 @@ class Mutants(AppConfig):
 
 def never_swept() -> None:
     """What the dead have claimed stays claimed."""
-    from ingest import claims
+    from ingest import sweeping
 
-    claims.Sweeper.sweep = lambda self: claims.Swept([], 0)  # type: ignore[method-assign]
+    sweeping.Sweeper.sweep = lambda self: sweeping.Swept([], 0)  # type: ignore[method-assign]
 
 
 def blind() -> None:

@@ -23,8 +23,8 @@ from buffer.finder_config import Finder as FinderSection
 from buffer.models import File, Refusal
 from buffer.names import MARKER_NAME
 from buffer.sqlviews import drop as drop_view
-from ingest import claims, sqlviews
 from ingest import rerun as reruns
+from ingest import sqlviews, sweeping
 from ingest.backfill import BackfillRun, Recorder
 from ingest.config import IngesterSection
 from ingest.models import Breaker, FileEvent, Ingester, Ingestion
@@ -244,7 +244,7 @@ class World:
         late = dialect.clock() + timedelta(seconds=1)
         held = Ingestion.objects.filter(lease_until__gt=late).values_list("pk", "claim", "status")
         before = set(held)
-        claims.sweep(self.ingesters[ingester].pk, "sweeper")
+        sweeping.sweep(self.ingesters[ingester].pk, "sweeper")
         lost = before - set(Ingestion.objects.values_list("pk", "claim", "status"))
         assert not lost, f"I5: taken from workers that hold them: {lost}"
 

@@ -22,11 +22,12 @@ from buffer import dialect
 from buffer.broker import DatabaseBroker
 from buffer.components import is_live, live
 from buffer.models import Component, ComponentKind, File
-from ingest import claims, transitions
-from ingest.claims import Lane, Sweeper
+from ingest import claims, sweeping, transitions
+from ingest.claims import Lane
 from ingest.models import Breaker, Ingester, Ingestion
 from ingest.opening import Opener
 from ingest.statuses import Status
+from ingest.sweeping import Sweeper
 from ingest.transitions import Step
 from tests.system.conftest import installed
 from tests.system.product import Product
@@ -214,7 +215,7 @@ def skewed(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         set_database_clock(seconds)
         # The sweeper compares what the clock says with what it said.
         offset = timedelta(seconds=seconds)
-        monkeypatch.setattr("ingest.claims.Sweeper._read", lambda _: clock() + offset)
+        monkeypatch.setattr("ingest.sweeping.Sweeper._read", lambda _: clock() + offset)
 
     return set_clock
 
@@ -239,7 +240,7 @@ def test_leases_when_the_databases_clock_is_set(
     sweeper = Sweeper(ingester.pk, "sweeper")
     sweeper.sweep()
     skewed(seconds)
-    assert sweeper.sweep() == claims.Swept([], 0), "its worker lives"
+    assert sweeper.sweep() == sweeping.Swept([], 0), "its worker lives"
     row = Ingestion.objects.get()
     left = (row.lease_until - dialect.clock()).total_seconds()  # type: ignore[operator]
     assert 20 < left <= claims.LEASE_S, "a lost worker's file would wait longer than a lease"

@@ -1,4 +1,4 @@
-"""Claims: one holder, leases by the database's clock, sweeps."""
+"""Claims: one holder, leases by the database's clock."""
 
 from __future__ import annotations
 
@@ -142,30 +142,6 @@ def test_drop_frees_without_an_event(ingester: Ingester, make_file: MakeFile) ->
     assert FileEvent.objects.count() == 1
     assert claims.waiting(ingester.pk, LANES)
     assert not claims.anything_held(ingester.pk)
-
-
-def test_sweep_frees_what_never_began(ingester: Ingester, make_file: MakeFile) -> None:
-    open_files(ingester, make_file, 2)
-    claims.claim(ingester.pk, LANES, 2, "w")
-    assert claims.sweep(ingester.pk, "sweeper") == claims.Swept([], 0)
-    lapse()
-    assert claims.sweep(ingester.pk, "sweeper") == claims.Swept([], 2)
-    assert FileEvent.objects.count() == 2
-
-
-def test_sweep_makes_lost_attempts_unknown(ingester: Ingester, make_file: MakeFile) -> None:
-    (file,) = open_files(ingester, make_file, 1)
-    claim = claims.claim(ingester.pk, LANES, 1, "w")
-    assert claim is not None
-    begin(ingester, claim)
-    lapse()
-    assert claims.sweep(ingester.pk, "sweeper").unknown == [file.pk]
-    row = Ingestion.objects.get()
-    assert (row.status, row.claim, row.attempts) == (Status.UNKNOWN, None, 1)
-    late = Step(row.pk, row.file_id, Status.PENDING, claim.token, Status.SUCCESS, 1)
-    assert transitions.apply(ingester.pk, [late]) == [], "the worker came back too late"
-    statuses = FileEvent.objects.order_by("id").values_list("status", flat=True)
-    assert list(statuses) == [Status.UNTRIED, Status.PENDING, Status.UNKNOWN]
 
 
 def test_drop_does_not_touch_what_began(ingester: Ingester, make_file: MakeFile) -> None:

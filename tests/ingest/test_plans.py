@@ -13,7 +13,7 @@ from django.db import connection
 
 from buffer import dialect
 from buffer.models import Storage
-from ingest import claims, opening
+from ingest import claims, opening, sweeping
 from ingest.config import IngesterSection
 from ingest.models import Ingester
 from ingest.opening import Opener
@@ -135,7 +135,7 @@ def test_the_command_looks_by_indexes(
     # As small a part of these tables as a slice is of big ones.
     monkeypatch.setattr(opening, "SLICE", 200)
     opener = Opener(ingester, "me")
-    sweeper = claims.Sweeper(ingester.pk, "me")
+    sweeper = sweeping.Sweeper(ingester.pk, "me")
     with looked_at() as plans:
         assert not opener.has_new()
         assert opener.step() == 0

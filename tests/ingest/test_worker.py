@@ -17,7 +17,7 @@ from buffer import operator_pauses, storages
 from buffer.models import ComponentKind, File, Storage
 from buffer.names import MARKER_NAME
 from buffer.operator_pauses import Pausable
-from ingest import breaker, claims, pauses, probing, transitions
+from ingest import breaker, claims, pauses, probing, sweeping, transitions
 from ingest.checks import StorageUnavailable
 from ingest.config import IngesterSection
 from ingest.models import Breaker, FileEvent, Ingester, Ingestion
@@ -191,7 +191,7 @@ def lost(ingester: Ingester, file: File) -> None:
     )
     transitions.apply(ingester.pk, [pending])
     Ingestion.objects.filter(claim__isnull=False).update(lease_until=past())
-    claims.sweep(ingester.pk, "sweeper")
+    sweeping.sweep(ingester.pk, "sweeper")
 
 
 def test_the_target_tells_what_became_of_a_lost_attempt(
@@ -251,7 +251,7 @@ def test_a_lost_lease_discards_the_outcome(
 
     def robbed(*args: Any, **kwargs: Any) -> Any:
         Ingestion.objects.update(lease_until=past())
-        claims.sweep(ingester.pk, "sweeper")
+        sweeping.sweep(ingester.pk, "sweeper")
         return original(*args, **kwargs)
 
     worker._host.ingest = robbed  # type: ignore[method-assign]
@@ -283,7 +283,7 @@ def test_whoever_stood_still_past_its_lease_stops_its_plugin(
     assert time.monotonic() - begin < 50, "the slow file takes 60 s"
     assert "lapsed" in caplog.text
     assert not worker._host.alive
-    claims.sweep(ingester.pk, "sweeper")
+    sweeping.sweep(ingester.pk, "sweeper")
     assert history(slow) == history(after) == ["UNTRIED", "PENDING", "UNKNOWN"]
 
 
