@@ -35,8 +35,8 @@ LONGEST_RETRY_S: Final = 300.0
 LONGEST_FULL_S: Final = 60.0
 #: How soon a person's decision is noticed.
 REFRESH_S: Final = 5.0
-#: The part of the time that the look for it takes at most, however many refusals stand.
-_REFRESH_SHARE: Final = 0.02
+#: A look for it that takes longer than this comes less often in proportion; seconds.
+REFRESH_COST_S: Final = 0.1
 _PART: Final = 500
 
 
@@ -256,7 +256,7 @@ class Refusals:
         for key in decided:
             del self._known[key]
         end = self._steady()
-        self._refresh_at = end + max(REFRESH_S, (end - begin) / _REFRESH_SHARE)
+        self._refresh_at = end + REFRESH_S * max(1.0, (end - begin) / REFRESH_COST_S)
         return bool(decided)
 
     def load_decisions(self) -> None:
