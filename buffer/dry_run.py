@@ -45,7 +45,7 @@ def rehearse(config: FinderFile) -> Iterator[str]:
     with Tree(finder.source if move else finder.storage) as tree:
         if finder.search.method is SearchMethod.PARSE_RSYNC_LOGS:
             search = LogSearch(finder, _Silent())
-            search.storage = tree
+            search.begin(tree, tree)
             arrivals = search.arrivals()
         else:
             arrivals = scan(

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from django.db import DatabaseError, InterfaceError
 
-from buffer import outages
+from buffer import outages, storages
 from buffer.batches import batches
 from buffer.collisions import Collisions
-from buffer.discovery import Arrival, scan
+from buffer.discovery import Arrival
 from buffer.duplicates import Duplicates
 from buffer.exclusion import ExcludeList
 from buffer.finder_config import Finder as FinderSection
@@ -39,6 +38,7 @@ from buffer.passage import Passage
 from buffer.problems import ConfigError
 from buffer.recovery import Recovery
 from buffer.refusals import Refusals, Refused
+from buffer.search import Search
 from buffer.settling import Settling, state_of
 from buffer.storages import NotMounted, open_tree
 from buffer.takein import TakeIn
@@ -47,8 +47,6 @@ from buffer.trees import Tree
 from buffer.watch_search import WatchSearch
 
 logger = logging.getLogger(__name__)
-
-SIDECAR: Final = ".json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +101,7 @@ class Finder:
         self._settling = Settling(config.search.delay_s)
         self._refusals = Refusals(storage, str(config.source))
         self._tracked = None if self._move else Tracked(storage)
-        self._logs = (
-            LogSearch(config, self._refusals)
-            if config.search.method is SearchMethod.PARSE_RSYNC_LOGS
-            else None
-        )
-        self._watch = (
-            WatchSearch(self._settling, self._skip, self._unreadable, known=self._is_known)
-            if config.search.method is SearchMethod.WATCH and not once
-            else None
-        )
+        self._search = self._choose_search(once)
         key = f"{socket.gethostname()}\0{config.source}".encode("utf-8", "surrogateescape")
         self._staging = f"{hashlib.blake2b(key, digest_size=6).hexdigest()}-"
         self._recovered = False
@@ -167,8 +156,8 @@ class Finder:
     def measures(self) -> dict[str, Any]:
         """Give what monitoring wants to know of this finder, as JSON's types."""
         room = {
-            "buffer": _room(self._config.source),
-            "storage": _room(self._config.storage),
+            "buffer": storages.room(self._config.source),
+            "storage": storages.room(self._config.storage),
         }
         return {
             "take_in": self._take_ins.plain(),
@@ -180,18 +169,25 @@ class Finder:
     @property
     def wakes(self) -> Notices | None:
         """What becomes readable when something arrives; None if nothing does."""
-        return None if self._watch is None else self._watch.notices
+        return self._search.wakes
 
     def pause_s(self) -> float:
         """Give the seconds until the next cycle has something to do, if `wakes` stays quiet."""
-        pause = self._config.pause
-        return pause if self._watch is None else self._watch.pause_s(pause)
+        return self._search.pause_s(self._config.pause)
+
+    def _choose_search(self, once: bool) -> Search:
+        config, method = self._config, self._config.search.method
+        if method is SearchMethod.PARSE_RSYNC_LOGS:
+            return LogSearch(config, self._refusals)
+        where = config.source, self._skip, self._unreadable
+        if method is SearchMethod.WATCH and not once:
+            return WatchSearch(*where, self._settling, known=self._is_known)
+        return Search(*where, known=self._is_known)
 
     def _begin_afresh(self) -> None:
         """Forget the present walk, and with it what it had not come to."""
         self._walk = None
-        if self._watch is not None:
-            self._watch.look_at_everything()
+        self._search.look_at_everything()
 
     def _cycle(self, source: Tree, target: Tree, until: float, stop: Callable[[], bool]) -> Cycle:
         config = self._config
@@ -216,65 +212,48 @@ class Finder:
         if self._move and self._walk is None:
             self._refusals.load_decisions()
             collisions.finish()
+        self._search.begin(source, target)
         try:
-            complete = self._take_in_all(take_in, source, target, until, stop)
+            complete = self._take_in_all(take_in, until, stop)
         finally:
             self.counters.update(ledger.counters)
             self._take_ins.add(ledger.take_ins.counts, ledger.take_ins.sum_s)
             if ledger.counters["stored"]:
                 self._stored_at = time.time()
             take_in.flush()
-        if complete and self._watch is not None:
-            self._watch.end()
-            if not self._watch.whole:
-                self._waiting = self._watch.waiting()
+        if complete:
+            self._waiting = self._search.finish(self._waiting)
         cycle = Cycle(self._done, self._waiting, complete)
         self.counters["waiting"] = cycle.waiting
-        if complete and (self._watch is None or self._watch.whole):
+        if complete and self._search.whole:
             self.counters["scans"] += 1
             self.counters["quiet_scans"] += cycle.quiet
             self._settling.end_of_scan()
-            if self._logs is None:
+            if self._search.of_buffer:
                 self._refusals.end_of_scan()
         return cycle
 
-    def _take_in_all(
-        self,
-        take_in: TakeIn,
-        source: Tree,
-        target: Tree,
-        until: float,
-        stop: Callable[[], bool],
-    ) -> bool:
+    def _take_in_all(self, take_in: TakeIn, until: float, stop: Callable[[], bool]) -> bool:
         """Take in batch by batch; tell whether the source was looked through to its end."""
-        if self._logs is not None:
-            self._logs.storage = target
-        if self._watch is not None:
-            self._watch.source = source
         if self._walk is None:
-            decided = self._refusals.refresh()
-            if decided and self._watch is not None:
-                self._watch.look_at_everything()
+            if self._refusals.refresh():
+                self._search.look_at_everything()
             self._walk = batches(self._arrivals())
             self._waiting = self._done = 0
         for batch in self._walk:
-            updated: Set[str] = self._logs.updated if self._logs is not None else frozenset()
-            fresh = self._tracked.unknown(batch, updated) if self._tracked else batch
-            if len(fresh) < len(batch):
+            fresh = batch
+            if self._tracked is not None:
+                fresh = self._tracked.unknown(batch, self._search.updated)
                 self._close_refusals(batch, fresh)
             accounted = take_in.batch(fresh) if fresh else set()
             self._done += len(accounted)
             left = {arrival.path for arrival in fresh} - accounted
             self._waiting += len(left)
-            if self._watch is not None:
-                self._watch.look_again(left)
-            if self._logs is not None:
-                self._logs.accounted(arrival for arrival in batch if arrival.path not in left)
+            self._search.look_again(left)
+            self._search.accounted(arrival for arrival in batch if arrival.path not in left)
             if stop() or time.monotonic() >= until:
                 return False
         self._walk = None
-        if self._logs is not None:
-            self._waiting += self._logs.finish()
         return True
 
     def _close_refusals(self, batch: Sequence[Arrival], fresh: Sequence[Arrival]) -> None:
@@ -285,22 +264,9 @@ class Finder:
                 self._refusals.resolve(arrival.path, "recorded before")
 
     def _arrivals(self) -> Iterator[Arrival]:
-        """Name what is worth looking at now."""
-        if self._logs is not None:
-            yield from self._logs.arrivals()
-            return
-        walk = (
-            self._watch.arrivals()
-            if self._watch is not None
-            else scan(
-                self._config.source,
-                skip=self._skip,
-                known=self._is_known,
-                onerror=self._unreadable,
-            )
-        )
-        for arrival in walk:
-            if self._is_ready(arrival):
+        """Name what is worth taking in now."""
+        for arrival in self._search.arrivals():
+            if not self._search.of_buffer or self._is_ready(arrival):
                 yield arrival
 
     def _is_known(self, arrival: Arrival) -> bool:
@@ -320,23 +286,11 @@ class Finder:
             self._waiting += 1
             return False
         # A sidecar is seen before the file that it describes, and must be stored before it.
-        if self._waits_for_sidecar(arrival):
+        if self._settling.awaits_sidecar_of(path):
             self._waiting += 1
-            if self._watch is not None:
-                self._watch.look_again([path])
+            self._search.look_again([path])
             return False
         return True
-
-    def _waits_for_sidecar(self, arrival: Arrival) -> bool:
-        """Tell whether ``X.json`` is on its way, for a file ``X.fits`` or ``X.fits.fz``."""
-        if not len(self._settling) or arrival.filename.endswith(SIDECAR):
-            return False
-        stem, above = arrival.filename, arrival.path[: -len(arrival.filename)]
-        while (end := stem.rfind(".")) > 0:
-            stem = stem[:end]
-            if self._settling.is_waited_for(f"{above}{stem}{SIDECAR}"):
-                return True
-        return False
 
     def _is_excluded(self, relpath: str, filename: str) -> bool:
         return self._excluded.matches(f"{relpath}/{filename}" if relpath else filename) is not None
@@ -359,13 +313,3 @@ class Finder:
 
     def _open_source(self) -> Tree:
         return Tree(Path(self._config.source))
-
-
-def _room(path: Path) -> tuple[int | None, int | None]:
-    """Tell how many bytes this user may still write, and of how many; None if nobody can tell."""
-    try:
-        found = os.statvfs(path)
-    except OSError:
-        return None, None
-    used = found.f_blocks - found.f_bfree
-    return found.f_bavail * found.f_frsize, (used + found.f_bavail) * found.f_frsize

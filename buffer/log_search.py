@@ -22,6 +22,7 @@ from buffer.refusals import Refusals, Refused
 from buffer.rsync_lines import BadLine, LogEntry
 from buffer.rsync_logs import RsyncLog
 from buffer.rsync_reader import read_log
+from buffer.search import Search
 from buffer.trees import Tree
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class _Progress:
     pending: dict[str, LogEntry] = field(default_factory=dict)
 
 
-class LogSearch:
+class LogSearch(Search):
     """Reads the logs of one source.
 
     Parameters
@@ -53,20 +54,21 @@ class LogSearch:
         Where lines and files that cannot be accepted are recorded.
     """
 
+    of_buffer = False
+
     def __init__(self, config: FinderSection, refusals: Refusals) -> None:
         self._config, self._refusals = config, refusals
         #: Paths of pending files that rsync wrote over existing ones.
         self.updated: set[str] = set()
-        #: The storage area, as it is open now.
-        self.storage: Tree | None = None
+        self._storage: Tree | None = None
         self._excluded = ExcludeList(config.search.exclude_list)
         self._progress: dict[str, _Progress] = {}
 
-    def arrivals(self) -> Iterator[Arrival]:
-        """Name the files of all logs in the window that are not accounted for yet.
+    def begin(self, source: Tree, storage: Tree) -> None:
+        self._storage = storage
 
-        May be read on after `storage` was opened anew.
-        """
+    def arrivals(self) -> Iterator[Arrival]:
+        """Name the files of all logs in the window that are not accounted for yet."""
         search = self._config.search
         logs = rsync_logs.find_logs(
             self._config.source,
@@ -94,15 +96,8 @@ class LogSearch:
         for progress in self._progress.values():
             progress.pending.pop(path, None)
 
-    def finish(self) -> int:
-        """Mark the logs that are done.
-
-        Returns
-        -------
-        waiting : `int`
-            Files that are named by logs and neither accounted for nor refused for now.
-        """
-        waiting = 0
+    def finish(self, waiting: int) -> int:
+        """Mark the logs that are done; what they name and nobody has found or refused waits."""
         forget_before = time.monotonic() - _FORGET_AFTER_S
         for name, progress in list(self._progress.items()):
             if progress.pending:
@@ -168,7 +163,7 @@ class LogSearch:
 
     def _find(self, wanted: str, entry: LogEntry) -> Arrival | None:
         """Look for a logged file in storage; None, and a refusal, while it is not there."""
-        assert self.storage is not None, "the storage area is opened before the logs are read"
+        assert self._storage is not None, "the storage area is opened before the logs are read"
         refused = Refused(
             RefusalReason.VANISHED,
             "an rsync log names it, but it is not in storage (any more); it is looked for again",
@@ -176,7 +171,7 @@ class LogSearch:
         for path in (entry.path, *entry.other_paths):
             relpath, _, filename = path.rpartition("/")
             try:
-                return Arrival(relpath, filename, self.storage.stat(relpath, filename))
+                return Arrival(relpath, filename, self._storage.stat(relpath, filename))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:

@@ -10,6 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Final
+
+#: The end of the name of a file that describes another.
+SIDECAR: Final = ".json"
 
 State = tuple[int, int, int, int, int]
 
@@ -85,6 +89,17 @@ class Settling:
     def is_waited_for(self, path: str) -> bool:
         """Tell whether a file was seen and is not settled yet."""
         return path in self._since
+
+    def awaits_sidecar_of(self, path: str) -> bool:
+        """Tell whether ``X.json`` is not settled yet, for a file ``X.fits`` or ``X.fits.fz``."""
+        if not self._since or path.endswith(SIDECAR):
+            return False
+        above, slash, stem = path.rpartition("/")
+        while (end := stem.rfind(".")) > 0:
+            stem = stem[:end]
+            if self.is_waited_for(f"{above}{slash}{stem}{SIDECAR}"):
+                return True
+        return False
 
     def restart(self, path: str, state: State) -> None:
         """Count the quiet time from now: the file was seen to change or to be written."""

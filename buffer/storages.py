@@ -157,3 +157,13 @@ def _write_marker(tree: Tree, storage: Storage, *, fsync: bool) -> None:
 def incoming(tree: Tree) -> int:
     """Give the descriptor of the directory for copies that are not complete yet."""
     return tree.lasting(INCOMING_DIR)
+
+
+def room(path: Path) -> tuple[int | None, int | None]:
+    """Tell how many bytes this user may still write, and of how many; None if nobody can tell."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None, None
+    used = found.f_blocks - found.f_bfree
+    return found.f_bavail * found.f_frsize, (used + found.f_bavail) * found.f_frsize

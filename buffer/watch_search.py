@@ -13,10 +13,12 @@ import stat as stat_module
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 from buffer.discovery import CHUNK_SIZE, Arrival, Known, OnError, Skip, is_passed_over, scan, sort
 from buffer.inotify import Changes, Notices, why_silent
+from buffer.search import Search
 from buffer.settling import Settling, state_of
 from buffer.trees import Tree
 
@@ -30,94 +32,77 @@ RETRY_S: Final = 600.0
 _GONE: Final = (FileNotFoundError, NotADirectoryError)
 
 
-class WatchSearch:
+class WatchSearch(Search):
     """What a finder with ``search.method: watch`` looks at.
 
     Parameters
     ----------
-    settling : `Settling`
-        What is known of files that may still be written.
+    root : `pathlib.Path`
+        The buffer.
     skip, onerror, known : callable
         As for `buffer.discovery.scan`.
+    settling : `Settling`
+        What is known of files that may still be written.
     steady : callable, optional
         A clock that is never set.
 
-    Attributes
-    ----------
-    source : `Tree`
-        The buffer; to be set before each cycle.
-    whole : `bool`
-        The present look is a full scan.
     """
-
-    source: Tree
 
     def __init__(
         self,
-        settling: Settling,
+        root: Path,
         skip: Skip | None,
         onerror: OnError,
+        settling: Settling,
         *,
         known: Known | None = None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settling, self._skip, self._known = settling, skip, known
-        self._onerror, self._steady = onerror, steady
+        super().__init__(root, skip, onerror, known=known)
+        self._settling, self._steady = settling, steady
         self._notices: Notices | None = None
         self._watched: tuple[int, int] | None = None
         self._again: dict[str, None] = {}
         self._scan_at = self._ask_at = steady()
         self._said = ""
-        self.whole = True
 
     @property
-    def notices(self) -> Notices | None:
+    def wakes(self) -> Notices | None:
         """What becomes readable when something changes; None while this works as ``scan``."""
         return self._notices
 
+    def begin(self, source: Tree, storage: Tree) -> None:
+        self._source = source
+
     def look_at_everything(self) -> None:
-        """Make the next look a full scan."""
         self._scan_at = self._steady()
 
     def look_again(self, paths: Iterable[str]) -> None:
-        """Name what is to be looked at in the next cycle, whatever the kernel tells."""
         self._again.update(dict.fromkeys(paths))
 
     def pause_s(self, pause: float) -> float:
-        """Give the seconds until there is something to look at if nothing changes.
-
-        Parameters
-        ----------
-        pause : `float`
-            What the configuration says; where the kernel tells nothing, this is it.
-        """
         if self._notices is None:
             return pause
         until_scan = max(0.0, self._scan_at - self._steady())
         longest = min(pause, until_scan) if self._again else until_scan
         return max(0.0, min(longest, self._settling.due_in()))
 
-    def waiting(self) -> int:
-        """Count what is to be looked at later, between full scans."""
-        return len(self._settling) + len(self._again)
-
-    def end(self) -> None:
-        """Note that all of the present look was looked at."""
+    def finish(self, waiting: int) -> int:
         if not self.whole:
-            return
+            return len(self._settling) + len(self._again)
         if self._notices is not None:
             self._notices.end_scan()
         self._scan_at = self._steady() + RESCAN_S
+        return waiting
 
     def arrivals(self) -> Iterator[Arrival]:
-        """Name what may be worth looking at now, in the order in which to take it in."""
         changes = self._changes()
         self.whole = changes is None
         again, self._again = self._again, {}
         if changes is None:
             self._begin_scan()
             yield from scan(
-                self.source.root,
+                self._root,
                 skip=self._skip,
                 known=self._known,
                 onerror=self._onerror,
@@ -145,7 +130,7 @@ class WatchSearch:
         """Give what changed; None if everything must be looked at."""
         if self._notices is None or self._steady() >= self._scan_at:
             return None
-        top = os.fstat(self.source.descriptor)
+        top = os.fstat(self._source.descriptor)
         if (top.st_dev, top.st_ino) != self._watched:
             return None
         changes = self._notices.read()
@@ -155,10 +140,10 @@ class WatchSearch:
         return changes
 
     def _begin_scan(self) -> None:
-        top = os.fstat(self.source.descriptor)
+        top = os.fstat(self._source.descriptor)
         if self._notices is None and self._steady() >= self._ask_at:
             try:
-                if reason := why_silent(self.source.descriptor):
+                if reason := why_silent(self._source.descriptor):
                     self._go_without(reason)
                 else:
                     self._notices = Notices()
@@ -190,14 +175,12 @@ class WatchSearch:
         self._said = reason
 
     def _walk(self, directory: str) -> Iterator[Arrival]:
-        root = self.source.root
-
         def onerror(path: str, error: OSError) -> None:
             if not (path == directory and isinstance(error, _GONE)):
                 self._onerror(path, error)
 
         return scan(
-            root,
+            self._root,
             skip=self._skip,
             known=self._known,
             onerror=onerror,
@@ -207,7 +190,7 @@ class WatchSearch:
 
     def _look(self, paths: Iterator[str]) -> Iterator[list[Arrival]]:
         while part := list(islice(paths, CHUNK_SIZE)):
-            self.source.forget()
+            self._source.forget()
             chunk = [
                 arrival
                 for arrival in map(self._arrival, part)
@@ -219,7 +202,7 @@ class WatchSearch:
     def _arrival(self, path: str) -> Arrival | None:
         relpath, _, name = path.rpartition("/")
         try:
-            stat = self.source.stat(relpath, name)
+            stat = self._source.stat(relpath, name)
             # A directory in a file's place is told of by itself.
             if not stat_module.S_ISDIR(stat.st_mode):
                 return Arrival(relpath, name, stat)

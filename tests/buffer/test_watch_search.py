@@ -26,16 +26,18 @@ class Buffer:
         self.settling = Settling(delay)
         self.errors: list[str] = []
         self.search = WatchSearch(
-            self.settling,
+            root,
             lambda relpath, filename: filename.startswith("not"),
             lambda path, error: self.errors.append(path),
+            self.settling,
         )
 
     def look(self) -> list[str]:
         """Look once; give the paths that came up."""
-        with Tree(self.root) as self.search.source:
+        with Tree(self.root) as tree:
+            self.search.begin(tree, tree)
             found = list(self.search.arrivals())
-            self.search.end()
+            self.search.finish(0)
         for arrival in found:
             self.settling.is_settled(arrival.path, state_of(arrival.stat))
         return [arrival.path for arrival in found]
@@ -132,8 +134,8 @@ def test_directories_that_move(buffer: Buffer, tmp_path: Path) -> None:
     buffer.search.look_at_everything()
     assert sorted(buffer.look()) == ["moved/er/newest", "old"]
     (tmp_path / "outside/er/another").touch()
-    assert buffer.search.notices is not None
-    assert not buffer.search.notices.read().files, "it is not watched any more"
+    assert buffer.search.wakes is not None
+    assert not buffer.search.wakes.read().files, "it is not watched any more"
 
 
 def test_directories_that_are_removed(buffer: Buffer) -> None:
@@ -225,7 +227,7 @@ def test_network_file_systems(
             assert buffer.look() == ["a"] and buffer.search.whole
     (record,) = caplog.records
     assert "watch works as scan: the file system" in record.getMessage()
-    assert buffer.search.notices is None
+    assert buffer.search.wakes is None
     assert buffer.search.pause_s(1.5) == 1.5
 
 
@@ -239,16 +241,16 @@ buffer = Buffer(Path(sys.argv[1]))
 for n in range(5):
     buffer.put(f"{n}/file")
     found = buffer.look()
-    print(len(found), buffer.search.whole, buffer.search.notices is None)
+    print(len(found), buffer.search.whole, buffer.search.wakes is None)
 Path(f"/proc/sys/user/max_inotify_watches").write_text("100")
 Path(f"/proc/sys/user/max_inotify_instances").write_text("100")
 buffer.look()
-print(buffer.search.notices is None)
+print(buffer.search.wakes is None)
 watch_search.RETRY_S = 0
 buffer.search._ask_at = 0
 buffer.look()
 buffer.put("new")
-print(buffer.look(), buffer.search.notices is None)
+print(buffer.look(), buffer.search.wakes is None)
 """
 
 
