@@ -365,5 +365,7 @@ def _glance(ingester: Ingester) -> _Tally:
         if count and status in DEFAULT_WANTED:
             # Files are opened in the order of their rows, and tried again in any order.
             oldest = first_of(rows.order_by("pk"), 1 if status == Status.UNTRIED else CAP)
-            tally.waiting_since.append(oldest.aggregate(first=Min("changed_on"))["first"])
+            since = oldest.aggregate(first=Min("changed_on"))["first"]
+            if since is not None:  # None of them waits any more.
+                tally.waiting_since.append(since)
     return tally
