@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from buffer import database
 from buffer.config_errors import problems_of
+from buffer.logsetup import DEFAULT_FORMAT
 from buffer.problems import ConfigError, Problem
 from buffer.values import (
     Count,
@@ -44,7 +45,6 @@ from buffer.yamlfile import Document, KeyPath, read
 __all__ = ["ComponentFile", "ConfigError", "Database", "Logging", "Section", "load", "place"]
 
 DEFAULT_STORAGE_NAME = "files"
-DEFAULT_FORMAT = "%(asctime)s:%(name)s:%(levelname)s:%(message)s"
 
 
 class Section(BaseModel):

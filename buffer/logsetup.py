@@ -24,6 +24,8 @@ from buffer.redaction import redact
 if TYPE_CHECKING:
     from buffer.config import Logging
 
+DEFAULT_FORMAT = "%(asctime)s:%(name)s:%(levelname)s:%(message)s"
+
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
@@ -84,11 +86,18 @@ class HideSecrets(logging.Filter):
         return True
 
 
-class _StandardError(logging.StreamHandler[TextIO]):
-    """Writes to standard error as it is at the time, which tests and daemons replace."""
+class StandardError(logging.StreamHandler[TextIO]):
+    """Writes to standard error as it is at the time, which tests and daemons replace.
+
+    Until `setup` is called, and in the web server, this is where all warnings go.
+    """
+
+    _of_component = True
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        self.setFormatter(LineFormatter(DEFAULT_FORMAT))
+        self.addFilter(HideSecrets())
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
@@ -197,7 +206,7 @@ def _take_over(name: str) -> None:
 
 def _handler(section: Logging) -> logging.Handler:
     if section.file is None:
-        return _StandardError()
+        return StandardError()
     file = os.fspath(section.file)
     # A name that is no UTF-8 must not make a record vanish.
     text: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}

@@ -103,6 +103,16 @@ ALERT_EMAILS = env.list("ALERT_EMAILS", default=[])
 ALERT_WEBHOOK = env.str("ALERT_WEBHOOK", default="")
 ALERT_WEBHOOK_KEY = env.str("ALERT_WEBHOOK_KEY", default="")
 
+# Of the web server: errors of pages with their tracebacks, which Django by itself would only mail.
+# Commands that have a ``logging`` section replace it.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"stderr": {"class": "buffer.logsetup.StandardError"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {"django": {"handlers": [], "level": "INFO"}},
+}
+
 # django-q2 carries wake-ups only, so nothing of it is worth keeping: results are not saved and a
 # failed wake-up is not repeated (the loops send the next one). Numbers of workers, timeouts and
 # queue names are set by buffer.workers for each command.

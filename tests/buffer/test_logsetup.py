@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import re
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -124,6 +125,42 @@ def test_standard_error_and_level(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z:some\.module:WARNING:loud\\x0aline\n", line
     )
+
+
+BROKEN_PAGE = """
+import os, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "endpoint_site.settings"
+import django
+django.setup()
+from django.core.handlers import exception
+from django.test import RequestFactory
+def view(request):
+    raise RuntimeError("postgres://tester:hunter2@localhost/test")
+request = RequestFactory().get("/admin/%1b[31m/")
+print(exception.convert_exception_to_response(view)(request).status_code)
+if len(sys.argv) > 1:
+    from buffer import config, logsetup
+    logsetup.setup(config.Logging())
+    exception.convert_exception_to_response(view)(request)
+"""
+
+
+def test_a_page_that_fails_leaves_its_traceback_in_the_log_of_the_web_server() -> None:
+    environment = {**os.environ, "SECRET_KEY": "of this test", "DATABASE_URL": "sqlite://:memory:"}
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN_PAGE], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == "500\n"
+    assert ":django.request:ERROR:Internal Server Error: /admin/\\x1b[31m/" in done.stderr
+    assert done.stderr.count("RuntimeError: postgres://tester:***@localhost/test") == 1
+    assert "in view" in done.stderr
+    again = subprocess.run(
+        [sys.executable, "-c", BROKEN_PAGE, "set up"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert again.stderr.count("RuntimeError") == 2, "a component's own handler replaces it"
 
 
 def test_setup_again_replaces_the_handler(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ import pytest
 from ingest.statuses import Status
 from tests.faults.databases import sqlite_first
 from tests.servers import free_port
-from tests.system.product import Product
+from tests.system.product import Command, Product
 from tests.tally import Tally
 from tests.tools import need
 
@@ -42,6 +42,7 @@ class Operator:
         self.answers: Counter[int] = Counter()
         self.bad: list[str] = []
         self.asked = 0
+        self.server: Command | None = None
 
     def get(self, path: str, data: list[tuple[str, str]] | None = None) -> str:
         """Ask for a page, or send a form."""
@@ -101,6 +102,7 @@ def serve(product: Product) -> Operator:
     product.wait(lambda: server.says("Listening at"), "the web server is up")
     operator = Operator(port)
     operator.log_in()
+    operator.server = server
     return operator
 
 
@@ -203,7 +205,7 @@ def test_each_file_is_claimed_once_and_nobody_sees_a_lock(
 
     assert errors == []
     assert complaints == []
-    assert operator.bad == []
+    assert operator.bad == [], operator.server
     assert operator.asked > 0
     for command in product.commands:
         assert "is locked" not in command.out + command.err, command
