@@ -70,7 +70,10 @@ def causes(request: HttpRequest, ingester_id: int) -> HttpResponseBase:
 
 @desk_view("ingest.view_ingestion", act="ingest.rerun")
 def cause(request: HttpRequest, ingester_id: int) -> HttpResponse:
-    """Show one cause, and ignore it or take that back."""
+    """Show one cause, and ignore it or take that back.
+
+    Its address is good for as long as somebody may have it: nothing remembers causes of old.
+    """
     ingester = get_object_or_404(Ingester, pk=ingester_id)
     text = request.GET.get("cause")
     if text is None or not shown.is_text(text):
@@ -79,8 +82,6 @@ def cause(request: HttpRequest, ingester_id: int) -> HttpResponse:
         return _decide(request, ingester, text)
     found = cause_board.one_cause(ingester.pk, text)
     decided = IgnoredCause.objects.filter(ingester=ingester, cause=text).order_by("-pk")[:_HISTORY]
-    if found is None and not decided:
-        raise Http404
     context = {
         "ingester": ingester,
         "cause": text,

@@ -96,7 +96,6 @@ def test_what_is_not_there(ingester: Ingester) -> None:
     client = client_of("view_ingestion", "rerun")
     for url in (
         cause_url(ingester.pk + 1, "c"),
-        cause_url(ingester.pk, "no such cause"),
         reverse("ingest:cause", args=[ingester.pk]),
         reverse("ingest:cause", args=[ingester.pk]) + "?cause=%00",
         reverse("ingest:causes", args=[ingester.pk + 1]),
@@ -104,7 +103,9 @@ def test_what_is_not_there(ingester: Ingester) -> None:
     ):
         assert client.get(url).status_code == 404, url
     assert client.post(cause_url(ingester.pk, "c"), {"action": "drop"}).status_code == 404
-    client.post(cause_url(ingester.pk, "no such cause"), {"action": "ignore", "note": "n"})
+    form = {"action": "ignore", "note": "n"}
+    page = text_of(client.post(cause_url(ingester.pk, "no such cause"), form, follow=True))
+    assert page.count("No file stands with this cause") == 2
     assert not IgnoredCause.objects.exists()
     for query in ("?page=-1", "?page=99999999999999", "?page=x", "?q=%00%ff", "?q=\ud83d"):
         url = listing(ingester, query.encode("utf-8", "replace").decode())

@@ -58,6 +58,16 @@ def test_a_cause(ingester: Ingester, make_file: MakeFile) -> None:
     assert "flats are in" in entry.change_message
 
 
+def test_after_all_files_of_a_cause_its_page_says_that_none_is_left(
+    ingester: Ingester, make_file: MakeFile
+) -> None:
+    tried(ingester, make_file())
+    client = operator()
+    page = text_of(client.post(url_of(ingester, cause=CAUSE), upto(), follow=True))
+    assert "1 file will be tried again" in page
+    assert "No file stands with this cause now" in page and 'name="note"' not in page
+
+
 def test_statuses_and_a_file(ingester: Ingester, make_file: MakeFile) -> None:
     tried(ingester, make_file(), "", Status.SUCCESS)
     tried(ingester, make_file(), "worker lost", Status.UNKNOWN)
