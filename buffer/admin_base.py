@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -152,6 +153,22 @@ def badge(word: str) -> SafeString:
         _SIGN_OF.get(word, "\N{BULLET}"),
         word,
     )
+
+
+def printable(field: str) -> Callable[[Any, Any], str]:
+    """Make a method of an admin that shows a text of others, safely.
+
+    Parameters
+    ----------
+    field : `str`
+        Its name.
+    """
+
+    @admin.display(description=field.replace("_", " "))
+    def column(_: Any, row: Any) -> str:
+        return shown.message(getattr(row, field))
+
+    return column
 
 
 def preformatted(text: str) -> SafeString | str:

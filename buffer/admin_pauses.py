@@ -12,7 +12,7 @@ from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
 from buffer import operator_pauses
-from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, preformatted
+from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, preformatted, printable
 from buffer.models import OperatorPause
 from buffer.names import escape
 from buffer.operator_pauses import NOTE_CHARS, Pausable
@@ -101,19 +101,24 @@ class Standing(admin.SimpleListFilter):
 class OperatorPauseAdmin(BigTableAdmin):
     """Who paused what, and why."""
 
-    list_display = ("id", "kind", "shown_subject", "host", "paused_on", "paused_by", "shown_note",
-                    "resumed_on", "resumed_by", "shown_resume_note")  # fmt: skip
+    list_display = ("id", "kind", "shown_subject", "host", "paused_on", "shown_paused_by",
+                    "shown_note", "resumed_on", "shown_resumed_by",
+                    "shown_resume_note")  # fmt: skip
     list_display_links = ("id", "kind")
     list_filter = (Standing, "kind")
     search_fields = ("subject", "paused_by", "resumed_by")
-    fields = ("id", "kind", "shown_subject", "host", "paused_on", "paused_by", "shown_note",
-              "resumed_on", "resumed_by", "shown_resume_note")  # fmt: skip
+    fields = ("id", "kind", "shown_subject", "host", "paused_on", "shown_paused_by", "shown_note",
+              "resumed_on", "shown_resumed_by", "shown_resume_note")  # fmt: skip
     readonly_fields = fields
 
     @admin.display(description="what")
     def shown_subject(self, row: OperatorPause) -> str:
         """A source directory or an ingester."""
         return escape(row.subject)
+
+    # Whoever pauses from a shell may give any name.
+    shown_paused_by = printable("paused_by")
+    shown_resumed_by = printable("resumed_by")
 
     @admin.display(description="note")
     def shown_note(self, row: OperatorPause) -> SafeString | str:

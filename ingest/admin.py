@@ -19,7 +19,7 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 
 from buffer import operator_pauses, shown
 from buffer.admin import FileAdmin, as_text
-from buffer.admin_base import COUNTED, BigTableAdmin, Since, badge, preformatted
+from buffer.admin_base import COUNTED, BigTableAdmin, Since, badge, preformatted, printable
 from buffer.admin_filters import Day, DirectoryOfFile, ids_of_day, is_alone
 from buffer.admin_pauses import PausableAdmin
 from buffer.admin_search import ids_matching, of_files, say_if_cut
@@ -352,16 +352,22 @@ class FileEventAdmin(EventRerunAdmin, OfFilesAdmin):
     )
 
     list_display = ("id", "place", "ingester", "status_badge", "start_time", "duration",
-                    "shown_cause", "ingest_ver", "who")  # fmt: skip
+                    "shown_cause", "shown_version", "who")  # fmt: skip
     list_filter = ("ingester", "status", StartedSince, StartedDay, DirectoryOfFile)
     fields = ("id", "file", "ingester", "status_badge", "start_time", "duration", "message",
-              "shown_cause", "ingest_ver", "worker", "user", "shown_note", "claim")  # fmt: skip
+              "shown_cause", "shown_version", "shown_worker", "shown_user", "shown_note",
+              "claim")  # fmt: skip
     readonly_fields = fields
+
+    # A plugin's version may be any text, and so may what an event by SQL says of user and worker.
+    shown_version = printable("ingest_ver")
+    shown_worker = printable("worker")
+    shown_user = printable("user")
 
     @admin.display(description="by")
     def who(self, row: FileEvent) -> str:
         """The user or the worker that caused it."""
-        return row.user or row.worker
+        return shown.message(row.user or row.worker)
 
     @admin.display(description="message")
     def message(self, row: FileEvent) -> SafeString | str:
