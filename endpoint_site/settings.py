@@ -80,6 +80,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
+FORMAT_MODULE_PATH = "endpoint_site.formats"
 
 STATIC_URL = "static/"
 # The admin is styled with DEBUG off and without a collectstatic step that could be forgotten.

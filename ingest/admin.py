@@ -426,13 +426,11 @@ class FileWithHistoryAdmin(FilePage, FileRerunAdmin, FileAdmin):
         return FileAdmin.list_display
 
     def get_fields(self, request: HttpRequest, obj: File | None = None) -> Any:
-        """Leave out the statuses and the events for users who may not see them."""
-        fields = list(FileAdmin.fields)
-        if self._may_see(request, "ingestion"):
-            fields.append("at_ingesters")
-        if self._may_see(request, "fileevent"):
-            fields.append("history")
-        return fields
+        """Begin with what became of it, but for users who may not see that."""
+        number, place, *facts = FileAdmin.fields
+        of_ingestions = (("at_ingesters", "ingestion"), ("history", "fileevent"))
+        told = [field for field, model in of_ingestions if self._may_see(request, model)]
+        return [number, place, *told, *facts]
 
     @admin.display(description="at ingesters")
     def at_ingesters(self, row: File) -> SafeString | str:

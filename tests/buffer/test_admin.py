@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -151,6 +151,12 @@ def test_messages_are_shown_harmless(
         text = page(admin_client, url)
         assert "&lt;i&gt;is&lt;/i&gt; stored\\x1b[2J" in text
         assert "<b>bad" not in text
+
+
+def test_times_have_their_seconds_and_their_zone(admin_client: Client, make_file: MakeFile) -> None:
+    file = make_file(added_on=datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC))
+    for url in (listing("file"), reverse("admin:buffer_file_change", args=[file.pk])):
+        assert "2026-11-23 01:02:03 UTC" in page(admin_client, url)
 
 
 def test_passwords_are_not_shown(admin_client: Client, component: Component) -> None:

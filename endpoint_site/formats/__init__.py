@@ -1,0 +1,1 @@
+"""How the admin writes what Django would write as Americans do."""
