@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -118,12 +119,21 @@ class Browser:
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the browser saves files."""
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="session")
+def chromium(
+    tmp_path_factory: pytest.TempPathFactory, downloads: Path
+) -> Iterator[webdriver.Chrome]:
     """The browser; it is started once."""
     options = webdriver.ChromeOptions()
     options.binary_location = need("chromium")
     for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(f"--{flag}")
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(need("chromedriver")))
     driver.set_page_load_timeout(60)
@@ -132,16 +142,23 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chr
     driver.quit()
 
 
-@pytest.fixture
-def visitor(chromium: webdriver.Chrome, live_server: Any) -> Iterator[Browser]:
-    """A browser that nobody is logged in to; what its console says at the end fails the test."""
-    browser = Browser(chromium, live_server.url)
+@contextmanager
+def visiting(chromium: webdriver.Chrome, site: str) -> Iterator[Browser]:
+    """Look at a site as nobody yet; what the console says at the end fails the test."""
+    browser = Browser(chromium, site)
     browser.complaints()
     yield browser
     complaints = browser.complaints()
     chromium.delete_all_cookies()
     chromium.get("about:blank")
     assert complaints == []
+
+
+@pytest.fixture
+def visitor(chromium: webdriver.Chrome, live_server: Any) -> Iterator[Browser]:
+    """A browser that nobody is logged in to."""
+    with visiting(chromium, live_server.url) as browser:
+        yield browser
 
 
 @pytest.fixture

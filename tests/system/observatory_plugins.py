@@ -70,6 +70,22 @@ class Moody:
                 yield Outcome.success(path)
 
 
+class Registry(Counting):
+    """Refuses for good what is of a filter, the first word of its name, that is not registered."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.registered = Path(config["registered"])
+
+    def ingest(self, paths: Sequence[str]) -> Iterator[Outcome]:
+        for path in paths:
+            band = os.path.basename(path).partition("_")[0]
+            if band in self.registered.read_text().split():
+                yield from super().ingest([path])
+            else:
+                yield Outcome.failure(path, f"{path}: filter {band} is not registered")
+
+
 class SometimesDown(Counting):
     """Cannot be made while a file says that its target is down."""
 

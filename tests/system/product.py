@@ -432,7 +432,7 @@ class Product:
         """Put the observatory's own plugins on the path of the commands, and allow them."""
         source = Path(__file__).with_name("observatory_plugins.py")
         (self.modules / source.name).write_text(source.read_text("utf-8"), "utf-8")
-        names = ("Counting", "CountingAndTelling", "Moody", "Outage", "SometimesDown")
+        names = ("Counting", "CountingAndTelling", "Moody", "Outage", "Registry", "SometimesDown")
         self.environment["INGEST_PLUGINS"] = ",".join(f"observatory_plugins.{n}" for n in names)
 
     # What must hold at the end of every test
