@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from django.contrib import messages
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 
 from buffer.admin_base import COUNTED
+from buffer.checksums import ids_with_checksum, is_digest
 from buffer.models import File, Storage
 from buffer.shown import is_text, unescape
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 
-_DIGEST = re.compile(r"[0-9a-fA-F]{32,128}")
 #: Sorts after every character of a name.
 _LAST = "\U0010ffff"
 
@@ -36,23 +35,12 @@ def ids_matching(term: str) -> list[int]:
         storage root) or the beginning of one. Escaped names are understood.
     """
     found: dict[int, None] = {}
-    if is_text(term) and _DIGEST.fullmatch(term):
-        found |= dict.fromkeys(_ids_with_checksum(term.lower()))
+    if is_digest(term):
+        found |= dict.fromkeys(ids_with_checksum(term, COUNTED + 1))
     for condition, order in _readings(term):
         files = File.objects.filter(condition).order_by(*order).values_list("pk", flat=True)
         found |= dict.fromkeys(files[: COUNTED + 1])
     return list(found)[: COUNTED + 1]
-
-
-def _ids_with_checksum(checksum: str) -> list[int]:
-    files = File.objects.filter(checksum=checksum).order_by("pk").values_list("pk", flat=True)
-    with transaction.atomic():
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                # The planner does not know how much Bloom filters leave out.
-                cursor.execute("SET LOCAL enable_seqscan = off")
-                cursor.execute("SET LOCAL enable_indexscan = off")
-        return list(files[: COUNTED + 1])
 
 
 def of_files(rows: QuerySet[AnyModel], ids: list[int]) -> QuerySet[AnyModel]:
@@ -75,8 +63,7 @@ def _readings(term: str) -> Iterator[tuple[Q, Sequence[str]]]:
     """Give the conditions that a term may stand for, each with the order of its index."""
     if not is_text(term):
         return
-    if _DIGEST.fullmatch(term):
-        # Nobody's file name: 32 hexadecimal digits and no dot.
+    if is_digest(term):
         yield Q(filename=term), ["filename"]
         return
     if term.isascii() and term.isdigit() and len(term) < 19:

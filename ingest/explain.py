@@ -11,6 +11,7 @@ from typing import Final
 from django.db.models import Q
 
 from buffer import shown
+from buffer.checksums import ids_with_checksum, is_digest
 from buffer.models import File, Refusal, Storage
 from buffer.names import escape
 from buffer.shown import is_text, unescape
@@ -90,8 +91,8 @@ class Explanation:
     verdict : `str`
         The answer in one sentence.
     files, refusals, buffers : `list`
-        Rows of that path or, without a directory, of that name; refusals of it, newest first;
-        what the known buffers hold there.
+        Rows of that path or, without a directory, of that name or checksum; refusals of that path,
+        newest first; what the known buffers hold there.
     expectations : `list`
         If there is no such file: what ingesters would do with one.
     """
@@ -119,7 +120,7 @@ def explain(path: str) -> Explanation:
     ----------
     path : `str`
         Absolute, or relative to a storage area or a buffer, or a bare name. Names may be escaped
-        as the program shows them.
+        as the program shows them. A checksum means the files that have it.
     """
     finders = explain_buffers.known_finders()
     storages = list(Storage.objects.order_by("name"))
@@ -186,6 +187,8 @@ def _files(path: str, storages: Sequence[Storage], below: dict[str, list[str]]) 
             places |= Q(storage=storage, relpath=directory, filename=name)
     if "/" not in path:
         places |= Q(filename__in=[name for name in {path, unescape(path)} if is_text(name)])
+    if is_digest(path):
+        places |= Q(pk__in=ids_with_checksum(path, _SOME))
     if not places:
         return []
     files = File.objects.filter(places).select_related("storage").order_by("-id")

@@ -391,3 +391,12 @@ def test_a_finder_that_a_person_has_paused(finder: Component) -> None:
     text = conclusion(arrive(finder, "a.fits"))
     assert text.startswith("the finder is paused by ann since")
     assert text.endswith(f"new disk; manage.py resume --finder {finder.subject} lets it go on")
+
+
+def test_a_checksum_names_the_files_that_have_it(ingester: Ingester, make_file: MakeFile) -> None:
+    digest = "0123456789abcdef" * 4
+    here, copy, other = make_file(checksum=digest), make_file(checksum=digest), make_file()
+    for spelled in (digest, digest.upper()):
+        assert {file.id for file in explain(spelled).files} == {here.pk, copy.pk}
+    assert [file.id for file in explain(other.checksum).files] == [other.pk]
+    assert explain("f" * 64).verdict.startswith("Never seen")

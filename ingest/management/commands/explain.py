@@ -26,7 +26,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "path",
             metavar="PATH",
-            help="absolute, or relative to a storage area or a buffer, or a bare file name",
+            help="absolute, or relative to a storage area or a buffer, or a bare file name; or a"
+            " file's checksum",
         )
         parser.add_argument("--json", action="store_true", help="print JSON for a script")
 
