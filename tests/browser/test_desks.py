@@ -151,8 +151,12 @@ def harm(browser: Browser) -> list[str]:
     assert "document.title" in browser.text, "there is harm on the page"
     obeyed = browser.run(f"return document.body.textContent.match(/{OBEYED}/g) || []")
     wide = browser.run("return document.documentElement.scrollWidth - window.innerWidth")
+    clipped = browser.run(
+        "return [...document.querySelectorAll('.form-row')]"
+        ".filter((row) => row.scrollWidth > row.clientWidth).map((row) => row.className)"
+    )
     title = ["title"] * (browser.driver.title == "harm")
-    return [*(one.tag_name for one in found), *map(ascii, obeyed), *title,
+    return [*(one.tag_name for one in found), *map(ascii, obeyed), *title, *clipped,
             *([f"{wide} pixels too wide"] if wide > 0 else [])]  # fmt: skip
 
 

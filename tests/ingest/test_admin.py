@@ -199,7 +199,8 @@ def test_the_page_of_a_file(
     row = known(ingester, make_file())
     known(other, row.file, Status.SUCCESS)
     text = page(admin_client, change("file", row.file))
-    newest_first = [text.index(f'change/">{e.pk}<') for e in FileEvent.objects.order_by("-id")]
+    events = FileEvent.objects.order_by("-id")
+    newest_first = [text.index(change("fileevent", event)) for event in events]
     assert newest_first == sorted(newest_first)
     assert "no flat of 7" in text and "badge-FAILURE" in text and "badge-SUCCESS" in text
     assert "Only the newest" not in text
