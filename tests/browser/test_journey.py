@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,12 +179,17 @@ def test_what_failed_is_found_mended_and_tried_again(night: Night, operator: Ope
 
 def test_a_file_is_found_verified_and_listed(night: Night, operator: Operator) -> None:
     night.land(GOOD, FAILED)
-    with operator.does("find a file"):
+    with operator.does("find a file by its name, path or checksum"):
         operator.click("Files")
         operator.write("Search", "g_0000")
         operator.click("Search")
         operator.click(GOOD)
         operator.reads(str(night.stored(GOOD)), "SUCCESS")
+    checksum = night.product.value("SELECT checksum FROM buffer_file WHERE filename = %s", GOOD)
+    begin = time.monotonic()
+    for term in (GOOD, str(night.stored(GOOD)), checksum):
+        assert f"night/{GOOD}: there" in night.product.admin("explain", term).succeeded()
+    print(f"explain a file: {(time.monotonic() - begin) / 3:.1f} s")
     content = night.stored(GOOD).read_bytes()
     night.stored(GOOD).write_bytes(content.upper())
     with operator.does("verify a file on disk"):
