@@ -17,8 +17,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from selenium import webdriver
@@ -26,9 +27,36 @@ from selenium.webdriver.common.by import By
 
 TOP = Path(__file__).resolve().parent.parent
 IMAGES = TOP / "docs" / "images"
-#: Picture to page.
-PAGES = {"admin.png": "/admin/buffer/file/"}
-WIDTH, HEIGHT = 1720, 960
+WIDTH, HEIGHT = 1360, 900
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a page.
+
+    Parameters
+    ----------
+    page
+        Where to begin.
+    clicks
+        Texts of the links that lead on from there.
+    theme
+        Light or dark.
+    """
+
+    page: str
+    clicks: Sequence[str] = ()
+    theme: str = "light"
+
+
+PICTURES = {
+    "front.png": Picture("/admin/"),
+    "front-dark.png": Picture("/admin/", theme="dark"),
+    "causes.png": Picture("/admin/causes/"),
+    "rerun.png": Picture("/admin/causes/", ["Try all again"]),
+    "file.png": Picture("/admin/buffer/file/?q=DECam_00229389_01.fits", ["DECam_00229389_01.fits"]),
+    "conflict.png": Picture("/admin/conflicts/", ["HSCA"]),
+}
 
 
 @contextmanager
@@ -74,6 +102,7 @@ def browser() -> Iterator[webdriver.Chrome]:
         "disable-background-networking",
         "disable-component-update",
         "disable-sync",
+        "hide-scrollbars",
         f"window-size={WIDTH},{HEIGHT}",
     ):
         options.add_argument(f"--{name}")
@@ -84,6 +113,16 @@ def browser() -> Iterator[webdriver.Chrome]:
         yield driver
     finally:
         driver.quit()
+
+
+def take(driver: webdriver.Chrome, address: str, picture: Picture) -> bytes:
+    """Go to a page and take its picture."""
+    driver.get(address + picture.page)
+    for words in picture.clicks:
+        driver.find_element(By.PARTIAL_LINK_TEXT, words).click()
+    driver.execute_script("localStorage.setItem('theme', arguments[0])", picture.theme)
+    driver.refresh()
+    return bytes(driver.get_screenshot_as_png())
 
 
 def main() -> None:
@@ -98,10 +137,9 @@ def main() -> None:
         driver.find_element(By.NAME, "username").send_keys("demo")
         driver.find_element(By.NAME, "password").send_keys(arguments.password)
         driver.find_element(By.CSS_SELECTOR, "[type=submit]").click()
-        for image, page in PAGES.items():
-            driver.get(address + page)
-            driver.save_screenshot(str(IMAGES / image))
-            print(IMAGES / image)
+        for name, picture in PICTURES.items():
+            (IMAGES / name).write_bytes(take(driver, address, picture))
+            print(IMAGES / name)
 
 
 if __name__ == "__main__":
