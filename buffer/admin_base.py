@@ -8,9 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.contrib import admin
+from django.contrib.admin import helpers
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.paginator import Paginator
+from django.db import DataError
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -60,6 +63,33 @@ class ReadOnlyAdmin(AnyModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nothing is deleted by hand."""
         return False
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Make the list, or have the admin say that a filter has a value that no database takes."""
+        try:
+            return super().get_changelist_instance(request)
+        except (DataError, OverflowError, ValueError) as error:
+            # Numbers beyond 64 bits, by SQLite; NUL in a text, by PostgreSQL's driver.
+            raise IncorrectLookupParameters(error) from error
+
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Do an action, unless ids were forged."""
+        for text in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME):
+            id_of(text)
+        return super().response_action(request, *args, **kwargs)
+
+
+def id_of(text: str | None) -> int:
+    """Read the id of a row from what a browser sent.
+
+    Raises
+    ------
+    Http404
+        It cannot be one.
+    """
+    if text is None or not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Http404
+    return int(text)
 
 
 class BigTableAdmin(ReadOnlyAdmin):

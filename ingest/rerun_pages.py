@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from buffer import shown
+from buffer.admin_base import id_of
 from buffer.components import live
 from buffer.desk import desk_view, note_of, page, record, user_name
 from buffer.models import ComponentKind, File
@@ -140,10 +141,10 @@ def _back(selection: Selection) -> str:
 def _selection(request: HttpRequest) -> Selection:
     """Read what is meant from the address; 404 if that is not clear."""
     wanted = request.GET
-    ingester = get_object_or_404(Ingester, pk=_id(wanted.get("ingester")))
-    upto = _id(request.POST.get("upto")) if request.method == "POST" else None
+    ingester = get_object_or_404(Ingester, pk=id_of(wanted.get("ingester")))
+    upto = id_of(request.POST.get("upto")) if request.method == "POST" else None
     if "file" in wanted:
-        file = get_object_or_404(File.objects.stored(), pk=_id(wanted["file"]))
+        file = get_object_or_404(File.objects.stored(), pk=id_of(wanted["file"]))
         if file.storage_id != ingester.storage_id:
             raise Http404
         return Selection(ingester, file_ids=[file.pk])
@@ -155,12 +156,6 @@ def _selection(request: HttpRequest) -> Selection:
     if not statuses or not set(statuses) <= set(Status.values):
         raise Http404
     return Selection(ingester, statuses=[Status(word) for word in statuses], upto_event=upto)
-
-
-def _id(text: str | None) -> int:
-    if text is None or not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise Http404
-    return int(text)
 
 
 def _is_file(selection: Selection) -> bool:

@@ -5,32 +5,38 @@ What there is to try is read from the admin itself, so that a new page or action
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 import pytest
-from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin import helpers
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.db.models import Model
-from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, reverse
 
-from buffer import operator_pauses
-from buffer.models import Alert, Component, ComponentKind, File, Refusal, Suspicion
-from buffer.operator_pauses import Pausable
-from ingest import transitions
+from buffer.models import OperatorPause
 from ingest.groups import ADMINISTRATOR, OPERATOR, VIEWER
-from ingest.models import Ingester, Ingestion
+from ingest.models import Breaker, Ingester, Ingestion
 from ingest.statuses import Status
+from tests.everybody import (
+    EVERYBODY,
+    NOBODY,
+    WORKERS,
+    Rows,
+    client_of,
+    rows,
+    snapshot,
+    user_of,
+)
+
+__all__ = ["rows"]
 
 pytestmark = pytest.mark.django_db
 
-NOBODY: Final = "nobody"
-EVERYBODY: Final = (NOBODY, VIEWER, OPERATOR, ADMINISTRATOR)
 #: Who may use each action. One that is not here fails the tests.
 ACTIONS: Final = {
     "rerun_selected": {OPERATOR, ADMINISTRATOR},
@@ -52,48 +58,11 @@ PLAIN: Final = {
     "view_on_site": 404,
     "app_list": 200,
 }
-#: The pages of a model that change something.
+#: The pages of a model, and those of them that change something.
+KINDS: Final = {"changelist", "add", "history", "delete", "change", "password_change"}
 CHANGING: Final = {"add", "delete"}
 #: Models that can be edited, by administrators.
 EDITED: Final = {"user", "group"}
-
-
-@pytest.fixture(autouse=True)
-def files_of_pages_are_found_late(settings: Any) -> None:
-    """Each client would list all static files first."""
-    settings.WHITENOISE_AUTOREFRESH = True
-
-
-@pytest.fixture
-def rows(ingester: Ingester, make_file: Callable[..., File]) -> dict[type[Model], Model]:
-    """One row of every model that the admin shows."""
-    file = make_file()
-    transitions.create(ingester.pk, [file.pk], Status.UNTRIED)
-    Component.objects.create(kind="finder", subject="/data/buffer", host="here", pid=7)
-    Refusal.objects.create(
-        storage=ingester.storage, source="/data/buffer", path="a.fits", key="k", reason="CONFLICT"
-    )
-    Suspicion.objects.create(file=file, kind="MISSING")
-    operator_pauses.pause(Pausable(ComponentKind.FINDER, "/other", "here"), user="ann")
-    Alert.objects.create(condition="SILENCE", kind="finder", subject="/other", raised_on=Now())
-    User.objects.create_user("somebody")
-    found = {model: model._default_manager.first() for model in admin.site._registry}
-    assert None not in found.values(), "the test needs a row of each model"
-    return found
-
-
-def client_of(who: str) -> Client:
-    client = Client(enforce_csrf_checks=False)
-    if who != NOBODY:
-        client.force_login(user_of(who))
-    return client
-
-
-def user_of(who: str) -> User:
-    user, made = User.objects.get_or_create(username=who.lower(), is_staff=True)
-    if made:
-        user.groups.add(Group.objects.get(name=who))
-    return user
 
 
 def patterns(urls: list[Any]) -> Iterator[URLPattern]:
@@ -120,7 +89,7 @@ def model_pages() -> dict[str, tuple[type[Model], str]]:
     return found
 
 
-def address(name: str, rows: dict[type[Model], Model]) -> str:
+def address(name: str, rows: Rows) -> str:
     if name == "app_list":
         return reverse("admin:app_list", args=["buffer"])
     if name == "view_on_site":
@@ -145,39 +114,26 @@ def expected(name: str, who: str) -> int:
     return 403 if page in CHANGING and not edited else 200
 
 
-def snapshot() -> dict[str, list[Any]]:
-    """Read all that could be changed."""
-    models = [
-        model
-        for label in ("buffer", "ingest", "auth", "admin", "django_q")
-        for model in apps.get_app_config(label).get_models(include_auto_created=True)
-    ]
-    return {
-        model._meta.label: [
-            {key: value for key, value in row.items() if key != "last_login"}
-            for row in model._default_manager.order_by("pk").values()
-        ]
-        for model in models
-    }
-
-
 def test_everything_is_tried() -> None:
     assert len(pages()) > 50
     assert set(pages()) == set(PLAIN) | set(model_pages())
+    assert {page for _, page in model_pages().values()} == KINDS
 
 
 @pytest.mark.parametrize("who", EVERYBODY)
-def test_every_page(who: str, rows: dict[type[Model], Model]) -> None:
+def test_every_page(who: str, rows: Rows) -> None:
     client = client_of(who)
+    before = snapshot()
     answers = {name: client.get(address(name, rows)).status_code for name in pages()}
     assert answers == {name: expected(name, who) for name in pages()}
+    assert snapshot() == before
     if who == NOBODY:
         index = client.get(reverse("admin:index"))
         assert index["Location"].startswith(reverse("admin:login"))
 
 
 @pytest.mark.parametrize("who", [NOBODY, VIEWER, OPERATOR])
-def test_no_page_takes_a_form(who: str, rows: dict[type[Model], Model]) -> None:
+def test_no_page_takes_a_form(who: str, rows: Rows) -> None:
     client = client_of(who)
     form = {"post": "yes", "name": "x", "username": "x", "status": "SUCCESS", "_save": "Save"}
     before = snapshot()
@@ -210,76 +166,129 @@ def test_every_action_is_known() -> None:
     assert there == set(ACTIONS)
 
 
+def act(client: Client, model: type[Model], action: str, rows: Rows) -> int:
+    """Do an action with the row of a model, and confirm it."""
+    form = {
+        "action": action,
+        helpers.ACTION_CHECKBOX_NAME: [rows[model].pk],
+        "confirmed": "yes",
+        "post": "yes",
+        "ingester": [rows[Ingester].pk],
+        "note": "a note",
+    }
+    return client.post(listing(model), form).status_code
+
+
+def listing(model: type[Model]) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+
+
+def offering(action: str, who: str = ADMINISTRATOR) -> list[type[Model]]:
+    """Give the models with an action."""
+    user = user_of(who)
+    return [model for model, one in admin.site._registry.items() if action in actions_of(one, user)]
+
+
 @pytest.mark.parametrize("who", EVERYBODY)
-def test_no_action_is_done_for_those_who_may_not(who: str, rows: dict[type[Model], Model]) -> None:
+def test_no_action_is_done_for_those_who_may_not(who: str, rows: Rows) -> None:
     client = client_of(who)
     before = snapshot()
     tried = 0
-    for model, model_admin in admin.site._registry.items():
-        allowed = set() if who == NOBODY else actions_of(model_admin, user_of(who))
-        url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
-        for action in set(ACTIONS) - allowed:
-            form = {
-                "action": action,
-                helpers.ACTION_CHECKBOX_NAME: [rows[model].pk],
-                "confirmed": "yes",
-                "post": "yes",
-                "ingester": [row.pk for row in Ingester.objects.all()],
-                "note": "a note",
-            }
-            client.post(url, form)
+    for action in ACTIONS:
+        allowed = [] if who == NOBODY else offering(action, who)
+        for model in set(admin.site._registry) - set(allowed):
+            act(client, model, action, rows)
             tried += 1
     assert tried
     assert snapshot() == before
 
 
-@pytest.mark.parametrize("who", [OPERATOR, ADMINISTRATOR])
-def test_those_who_may_do(who: str, rows: dict[type[Model], Model]) -> None:
-    form = {
-        "action": "rerun_selected",
-        helpers.ACTION_CHECKBOX_NAME: [rows[Ingestion].pk],
-        "confirmed": "yes",
-        "ingester": [rows[Ingester].pk],
-    }
-    client_of(who).post(reverse("admin:ingest_ingestion_changelist"), form)
-    assert Ingestion.objects.get().status == Status.RERUN
-
-
-def test_a_form_without_our_token_is_refused(rows: dict[type[Model], Model]) -> None:
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(user_of(ADMINISTRATOR))
-    before = snapshot()
-    for name in model_pages():
-        assert client.post(address(name, rows), {"post": "yes"}).status_code == 403, name
-    assert snapshot() == before
-
-
-#: The pages by which an operator acts, and of which rows.
-DESK: Final = {
-    "buffer:conflicts": [],
-    "buffer:conflict": [Refusal],
-    "ingest:all_causes": [],
-    "ingest:causes": [Ingester],
-    "ingest:jobs": [],
-}
-
-
-@pytest.mark.parametrize("who", EVERYBODY)
-def test_the_desks(who: str, rows: dict[type[Model], Model]) -> None:
+@pytest.mark.parametrize("who", WORKERS)
+def test_those_who_may_do(who: str, rows: Rows) -> None:
     client = client_of(who)
+    standing = OperatorPause.objects.standing()
+    for model in offering("rerun_selected"):
+        Ingestion.objects.update(status=Status.FAILURE)
+        act(client, model, "rerun_selected", rows)
+        assert Ingestion.objects.get().status == Status.RERUN, model
+    for model in offering("pause_selected"):
+        act(client, model, "pause_selected", rows)
+        assert standing.count() == 2, model
+        act(client, model, "resume_selected", rows)
+        assert standing.count() == 1, model
+    for model in offering("probe_selected"):
+        act(client, model, "probe_selected", rows)
+        assert Breaker.objects.get().failed_probes == 0, model
+
+
+def test_no_form_without_our_token_is_taken(rows: Rows) -> None:
+    client = client_of(ADMINISTRATOR, csrf=True)
     before = snapshot()
-    for name, models in DESK.items():
-        url = reverse(name, args=[rows[model].pk for model in models])
-        answer = client.get(url, follow=who != NOBODY)
-        assert answer.status_code == (302 if who == NOBODY else 200), name
-        if who in (NOBODY, VIEWER):
-            answer = client.post(url, {"action": "LATER", "checksum": "", "note": "x"})
-            assert answer.status_code in ((302,) if who == NOBODY else (403, 405)), name
-    for url in (
-        reverse("ingest:verify", args=[rows[File].pk]),
-        f"{reverse('ingest:rerun')}?ingester={rows[Ingester].pk}&file={rows[File].pk}",
-    ):
-        if who in (NOBODY, VIEWER):
-            status = client.post(url, {"note": "x", "upto": "0"}).status_code
-            assert status == (302 if who == NOBODY else 403), url
+    for name in pages():
+        assert client.post(address(name, rows), {"post": "yes"}).status_code == 403, name
+    for action in ACTIONS:
+        for model in offering(action):
+            assert act(client, model, action, rows) == 403, (model, action)
     assert snapshot() == before
+
+
+# What a forged address does
+
+#: What is no id, or none that is there, and no number or text that a database takes.
+FORGED: Final = ("x", "-1", "77777", "9" * 30, "1' OR '1'='1", "\0", "\ud800", "2026-13-45", "")
+
+
+@pytest.fixture
+def asked(rows: Rows) -> Iterator[Client]:
+    """An administrator who asks for nonsense, by which nothing must change."""
+    client = client_of(ADMINISTRATOR)
+    before = snapshot()
+    yield client
+    assert snapshot() == before
+
+
+def test_forged_ids(asked: Client, rows: Rows) -> None:
+    for name, (model, page) in model_pages().items():
+        if page in ("changelist", "add"):
+            continue
+        real = address(name, rows)
+        for forged in filter(None, FORGED):
+            url = real.replace(f"/{rows[model].pk}/", f"/{quote(forged, errors='surrogatepass')}/")
+            assert url != real
+            for answer in (asked.get(url), asked.post(url, {"post": "yes"})):
+                # The admin leads away from what is not there.
+                assert answer.status_code in (302, 403, 404), url
+
+
+def test_forged_filters(asked: Client, rows: Rows) -> None:
+    for model, model_admin in admin.site._registry.items():
+        # Filters of accounts are those of Django.
+        own = () if model._meta.model_name in EDITED else filters(model_admin)
+        for name in ("q", "o", "p", "all", "_popup", "_to_field", "id", "nonsense__lt", *own):
+            for forged in FORGED:
+                query = urlencode({name: forged}, errors="surrogatepass")
+                status = asked.get(f"{listing(model)}?{query}").status_code
+                assert status in (200, 302, 400, 404), (model, query)
+
+
+def test_forged_selections(asked: Client, rows: Rows) -> None:
+    for action in ACTIONS:
+        for model in offering(action):
+            if model._meta.model_name in EDITED:
+                continue
+            for forged in FORGED:
+                form = {"action": action, helpers.ACTION_CHECKBOX_NAME: forged, "confirmed": "yes"}
+                body = urlencode(form, errors="surrogatepass")
+                answer = asked.post(listing(model), body, "application/x-www-form-urlencoded")
+                assert answer.status_code in (200, 302, 404), (action, model, forged)
+
+
+def filters(model_admin: Any) -> set[str]:
+    """Give the parameters that the filters of a list know."""
+    known = set()
+    for one in model_admin.list_filter:
+        if isinstance(one, str):
+            known |= {f"{one}__exact", f"{one}__id__exact", one}
+        else:
+            known.add(one.parameter_name)
+    return known
