@@ -59,6 +59,8 @@ class IngesterState:
         What its processes wait for.
     pause : `Pause` or `None`
         Why it tries no file now, if its target does not answer.
+    held_back : `str`
+        By whom, since when and why it is paused, if a person has paused it.
     ignored : `int`
         Files that failed with causes that a person has decided to ignore.
     """
@@ -75,6 +77,7 @@ class IngesterState:
     live: bool
     messages: list[str]
     pause: Pause | None = None
+    held_back: str = ""
     ignored: int = 0
 
     @property
@@ -205,9 +208,10 @@ def overview(*, at_a_glance: bool = False) -> Overview:
         .defer("settings")
         .order_by("kind", "subject", "id")
     )
+    pauses = list(OperatorPause.objects.standing().order_by("kind", "subject", "host"))
     return Overview(
         at=now,
-        ingesters=_ingesters([row for row in components if is_live(row, now)], at_a_glance),
+        ingesters=_ingesters([row for row in components if is_live(row, now)], pauses, at_a_glance),
         components=[
             ComponentState(
                 row.pk,
@@ -246,7 +250,7 @@ def overview(*, at_a_glance: bool = False) -> Overview:
                 shown.message(row.note),
                 sentence(row),
             )
-            for row in OperatorPause.objects.standing().order_by("kind", "subject", "host")
+            for row in pauses
         ],
         alerts=[
             AlertState(
@@ -291,13 +295,16 @@ class _Tally:
     waiting_since: list[datetime] = field(default_factory=list)
 
 
-def _ingesters(live: list[Component], at_a_glance: bool) -> list[IngesterState]:
+def _ingesters(
+    live: list[Component], pauses: list[OperatorPause], at_a_glance: bool
+) -> list[IngesterState]:
     tallies = {} if at_a_glance else _count_all()
+    held_back = {row.subject: sentence(row) for row in pauses if row.kind == ComponentKind.INGESTER}
     states = []
     ignored = ignored_files()
     for ingester in Ingester.objects.select_related("storage", "breaker").order_by("name"):
         tally = _glance(ingester) if at_a_glance else tallies[ingester.pk]
-        pause = shown_pause(ingester)
+        pause, held = shown_pause(ingester), held_back.get(ingester.name, "")
         known = Ingestion.objects.filter(file=OuterRef("pk"), ingester=ingester)
         # Above the mark are those that backfill or an operator gave a status, too.
         new = File.objects.stored().filter(
@@ -323,9 +330,12 @@ def _ingesters(live: list[Component], at_a_glance: bool) -> list[IngesterState]:
                 oldest_waiting=min([*tally.waiting_since, *(first or ())], default=None),
                 live=any(row.kind == ComponentKind.INGESTER for row in mine),
                 messages=sorted(
-                    {shown.message(row.message) for row in mine if row.message} - {str(pause)}
+                    {shown.message(row.message) for row in mine if row.message}
+                    # What is told of the ingester itself.
+                    - {str(pause), held}
                 ),
                 pause=pause,
+                held_back=held,
                 ignored=sum(ignored.get(ingester.pk, {}).values()),
             )
         )

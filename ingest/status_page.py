@@ -39,14 +39,13 @@ def tables(state: Overview) -> list[Table]:
     for name in ("waiting", "held", "retrying", *(status.value for status in shown)):
         ingesters.add_column(name, justify="right")
     ingesters.add_column("oldest waiting")
-    held_back = {row.subject for row in state.operator_pauses if row.kind == "ingester"}
     for one in state.ingesters:
         numbers = [(one.waiting, ""), (one.held, ""), (one.retries, "")]
         numbers += [(one.counts.get(s, 0), "red" if s in NEEDS_A_PERSON else "") for s in shown]
         ingesters.add_row(
             Text(one.name),
             Text(one.plugin or "never started"),
-            _at_work(one, held_back),
+            _at_work(one),
             *(Text(str(number), style if number else "dim") for number, style in numbers),
             Text(_ago(one.oldest_waiting, state.at)),
         )
@@ -105,18 +104,17 @@ def lines(state: Overview) -> list[str]:
         f"{row.kind} {row.subject}{f' on {row.host}' if row.host else ''}: {row.text}"
         for row in state.operator_pauses
     ]
-    said = {row.text for row in state.operator_pauses}
     for one in state.ingesters:
         if one.pause is not None:
             found.append(f"{one.name}: {one.pause}; {one.pause.next}")
-        found += [f"{one.name}: {message}" for message in one.messages if message not in said]
+        found += [f"{one.name}: {message}" for message in one.messages]
     return found
 
 
-def _at_work(one: IngesterState, held_back: set[str]) -> Text:
+def _at_work(one: IngesterState) -> Text:
     if not one.live:
         return Text("no", "red" if one.waiting else "")
-    if one.name in held_back:
+    if one.held_back:
         return Text("paused", "yellow")
     return Text("yes") if one.pause is None else Text("paused", "red")
 

@@ -17,7 +17,17 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django_q.models import Failure, OrmQ, Schedule, Success
 
-from buffer.models import Component, File, FindingKind, Refusal, RefusalReason, Suspicion
+from buffer import operator_pauses
+from buffer.models import (
+    Component,
+    ComponentKind,
+    File,
+    FindingKind,
+    Refusal,
+    RefusalReason,
+    Suspicion,
+)
+from buffer.operator_pauses import Pausable
 from ingest import admin_rerun, probing, rerun_jobs, transitions
 from ingest.cause_pages import cause_url
 from ingest.models import Breaker, FileEvent, Ingester, Ingestion
@@ -510,6 +520,19 @@ def probe(client: Client, ingester: Ingester) -> str:
     response = client.post(listing("ingester"), data, follow=True)
     assert response.status_code == 200
     return response.content.decode()
+
+
+def test_an_ingester_that_a_person_paused(admin_client: Client, ingester: Ingester) -> None:
+    process = Component.objects.create(kind="ingester", subject=ingester.name, host="a", pid=1)
+    what = Pausable(ComponentKind.INGESTER, ingester.name)
+    operator_pauses.pause(what, user="ann", note="the target moves")
+    # Its process finds out some time later, and says so too.
+    for message in ("", operator_pauses.look(what)):
+        Component.objects.filter(pk=process.pk).update(message=message)
+        text = page(admin_client, reverse("admin:index"))
+        table = text.partition('aria-label="Ingesters"')[2].partition("</table>")[0]
+        assert "badge-paused" in table and "badge-waits" not in table
+        assert table.count("paused by ann") == table.count("the target moves") == 1
 
 
 def test_probe_now(admin_client: Client, ingester: Ingester) -> None:
