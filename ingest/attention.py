@@ -5,19 +5,20 @@ Everything here is read off an overview, but for the failures by cause.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from django.db.models import Count, Exists, Max, OuterRef
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.http import urlencode
 
 from buffer import shown
-from buffer.counting import counted, first_of
+from buffer.counting import counted, is_exact, total
 from buffer.models import ComponentKind, RefusalReason
+from ingest.cause_board import beside_ignored, failed
 from ingest.cause_pages import cause_url
 from ingest.models import IgnoredCause, Ingestion
 from ingest.overview import Overview
@@ -191,39 +192,60 @@ def causes(state: Overview) -> list[Need]:
         For the ingesters' names and totals.
     """
     names = {one.id: one.name for one in state.ingesters}
-    ignored = IgnoredCause.objects.filter(
-        ingester=OuterRef("ingester"), cause=OuterRef("cause"), taken_back_on__isnull=True
-    )
-    latest = Ingestion.objects.troubled().exclude(Exists(ignored)).order_by("-changed_on")
-    groups = (
-        first_of(latest, LOOKED_AT)
-        .values_list("ingester_id", "cause")
-        # Of several statuses the one that is least known about, which is the last by its name.
-        .annotate(n=Count("pk"), status=Max("status"), latest=Max("changed_on"))
-        .order_by("-n")
-    )
-    found = [
-        Need(
-            status,
-            f"{names.get(ingester_id, '')}: {shown.message(cause) or 'no reason was given'}",
-            cause_url(ingester_id, cause),
-            "See the cause",
-            counted(Ingestion.objects.troubled().filter(ingester=ingester_id, cause=cause)),
-            latest,
+    groups = _groups(state)
+    found = []
+    most = sorted(groups, key=lambda group: (-len(groups[group]), group))[:CAUSES]
+    for ingester_id, cause in most:
+        rows = failed(ingester_id).filter(cause=cause)
+        found.append(
+            Need(
+                # Of several statuses the one that is least known about: the last by its name.
+                max(groups[ingester_id, cause]),
+                f"{names.get(ingester_id, '')}: {shown.message(cause) or 'no reason was given'}",
+                cause_url(ingester_id, cause),
+                "See the cause",
+                counted(rows),
+                rows.order_by("-changed_on").values_list("changed_on", flat=True).first(),
+            )
         )
-        for ingester_id, cause, _, status, latest in groups[:CAUSES]
-    ]
-    return sorted(found, key=lambda need: -(need.count or 0)) + _others(state, found)
+    found.sort(key=lambda need: -(need.count or 0))
+    if len(groups) > CAUSES or (len(found) == CAUSES and _are_more(state, found)):
+        text, link = "files of other causes failed, too", reverse("ingest:all_causes")
+        found.append(Need(Status.FAILURE, text, link, "See all"))
+    return found
 
 
-def _others(state: Overview, found: list[Need]) -> list[Need]:
-    """Say that there are more causes than are shown."""
-    shown_ = sum(need.count or 0 for need in found)
-    failed = sum(one.failed for one in state.ingesters)
-    if failed <= shown_ or len(found) < CAUSES:
-        return []
-    link = reverse("ingest:all_causes")
-    return [Need(Status.FAILURE, "files of other causes failed, too", link, "See all")]
+def _groups(state: Overview) -> dict[tuple[int, str], list[str]]:
+    """Give statuses of failures by ingester and cause, of some of them at any number of them.
+
+    Looked at are the latest; and if causes are ignored, which all of these may have, some of the
+    others by themselves. They are grouped here: to group some by their ids, PostgreSQL reads all
+    files.
+    """
+    ignored = set(
+        IgnoredCause.objects.filter(taken_back_on__isnull=True).values_list("ingester_id", "cause")
+    )
+    samples = [Ingestion.objects.troubled().order_by("-changed_on")[:LOOKED_AT]]
+    for one in state.ingesters if ignored else ():
+        samples += [rows.order_by("cause")[:LOOKED_AT] for rows in beside_ignored(one.id)]
+    seen: dict[int, tuple[int, str, str]] = {}
+    for rows in samples:
+        told = rows.values_list("pk", "ingester_id", "cause", "status")
+        seen |= {pk: (ingester_id, cause, status) for pk, ingester_id, cause, status in told}
+    groups: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for ingester_id, cause, status in seen.values():
+        if (ingester_id, cause) not in ignored:
+            groups[ingester_id, cause].append(status)
+    return groups
+
+
+def _are_more(state: Overview, found: list[Need]) -> bool:
+    """Tell whether more files failed than those of the causes found; what is guessed tells not."""
+    failed_, shown_ = (
+        total(one.failed for one in state.ingesters),
+        total(need.count or 0 for need in found),
+    )
+    return is_exact(failed_) and is_exact(shown_) and failed_ > shown_
 
 
 def _at(host: str) -> str:

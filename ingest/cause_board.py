@@ -7,33 +7,21 @@ are, a page shows some of them, the most frequent first.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db.models import BooleanField, Count, F, Max, Min, QuerySet, Sum
-from django.db.models.expressions import RawSQL
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, QuerySet, Sum
 from django.db.models.functions import Coalesce, TruncHour
 
 from buffer import dialect
 from buffer.models import File
-from ingest.models import IgnoredCause, Ingestion
-from ingest.statuses import NEEDS_A_PERSON
+from ingest.models import IgnoredCause, Ingestion, IngestionQuerySet
 
 #: Causes on one page.
 PAGE: Final = 25
 HOURS: Final = 24
-
-# As literals, since SQLite uses no partial index on a condition with parameters.
-_FAILED: Final = RawSQL(
-    '"ingest_ingestion"."status" IN ({})'.format(
-        ", ".join(f"'{status}'" for status in sorted(NEEDS_A_PERSON))
-    ),
-    [],
-    output_field=BooleanField(),
-)
 
 
 @dataclass(slots=True)
@@ -95,9 +83,9 @@ class CausePage:
         return max(1, -(-self.causes // PAGE))
 
 
-def failed(ingester_id: int) -> QuerySet[Ingestion]:
+def failed(ingester_id: int) -> IngestionQuerySet:
     """Give the files that an operator may have to look at."""
-    return Ingestion.objects.filter(_FAILED, ingester=ingester_id).order_by()
+    return Ingestion.objects.troubled().filter(ingester=ingester_id).order_by()
 
 
 def causes(
@@ -145,35 +133,31 @@ def one_cause(ingester_id: int, cause: str) -> CauseRow | None:
 
 def needing_a_person() -> dict[int, tuple[int, int]]:
     """Count files and causes that call for a person, by the ingester's id; ignored ones do not."""
-    ignored = ignored_files()
-    found = {}
+    ignored = IgnoredCause.objects.filter(
+        ingester=OuterRef("ingester"), cause=OuterRef("cause"), taken_back_on__isnull=True
+    )
     groups = (
-        Ingestion.objects.filter(_FAILED)
+        Ingestion.objects.troubled()
+        .exclude(Exists(ignored))
         .order_by()
         .values_list("ingester")
         .annotate(files=Count("*"), causes=Count("cause", distinct=True))
     )
-    for ingester_id, files, kinds in groups:
-        hidden = ignored.get(ingester_id, {})
-        found[ingester_id] = (files - sum(hidden.values()), kinds - len(hidden))
-    return found
+    return {ingester_id: (files, kinds) for ingester_id, files, kinds in groups}
 
 
-def ignored_files() -> dict[int, dict[str, int]]:
-    """Count the files that stand with ignored causes, by the ingester's id and by the cause."""
-    standing: dict[int, list[str]] = defaultdict(list)
-    decisions = IgnoredCause.objects.filter(taken_back_on__isnull=True)
-    for ingester_id, cause in decisions.values_list("ingester", "cause"):
-        standing[ingester_id].append(cause)
-    return {
-        ingester_id: dict(
-            failed(ingester_id)
-            .filter(cause__in=ignored)
-            .values_list("cause")
-            .annotate(files=Count("*"))
-        )
-        for ingester_id, ignored in standing.items()
-    }
+def beside_ignored(ingester_id: int) -> list[IngestionQuerySet]:
+    """Give the files that call for a person in parts: of causes between two that are ignored.
+
+    The index is in the order of causes. So the files of ignored ones, which may be very many, are
+    stepped over; left out by a condition, they would all be read.
+    """
+    ignored = IgnoredCause.objects.filter(ingester=ingester_id, taken_back_on__isnull=True)
+    parts, rest = [], failed(ingester_id)
+    for cause in ignored.order_by("cause").values_list("cause", flat=True):
+        parts.append(rest.filter(cause__lt=cause))
+        rest = failed(ingester_id).filter(cause__gt=cause)
+    return [*parts, rest]
 
 
 def _chosen(

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Exists, Min, OuterRef
+from django.db.models import Count, Min
 
 from buffer import dialect, shown
 from buffer.alerts import raised
@@ -28,10 +28,11 @@ from buffer.models import (
 )
 from buffer.names import escape
 from buffer.operator_pauses import sentence
-from ingest.cause_board import ignored_files
+from ingest.cause_board import beside_ignored, needing_a_person
 from ingest.models import Ingester, Ingestion
 from ingest.pauses import Pause, shown_pause
 from ingest.statuses import DEFAULT_WANTED, NEEDS_A_PERSON, Status
+from ingest.waiting import unopened
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,8 @@ class IngesterState:
         Why it tries no file now, if its target does not answer.
     held_back : `str`
         By whom, since when and why it is paused, if a person has paused it.
-    ignored : `int`
-        Files that failed with causes that a person has decided to ignore.
+    failed : `int`
+        Files that may need a person: those with causes that are ignored do not.
     """
 
     id: int
@@ -78,18 +79,12 @@ class IngesterState:
     messages: list[str]
     pause: Pause | None = None
     held_back: str = ""
-    ignored: int = 0
+    failed: int = 0
 
     @property
     def waiting(self) -> int:
         """Files that wait for an attempt."""
         return total([self.unopened, *(self.counts.get(status, 0) for status in DEFAULT_WANTED)])
-
-    @property
-    def failed(self) -> int:
-        """Files that may need a person."""
-        found = (self.counts.get(status, 0) for status in NEEDS_A_PERSON)
-        return total([*found, -self.ignored])
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +182,7 @@ class Overview:
         """Give it as plain types; times stay `~datetime.datetime`."""
         plain = asdict(self)
         for as_plain, state in zip(plain["ingesters"], self.ingesters, strict=True):
-            as_plain |= {"waiting": state.waiting, "failed": state.failed}
+            as_plain["waiting"] = state.waiting
         return plain
 
 
@@ -301,16 +296,12 @@ def _ingesters(
     tallies = {} if at_a_glance else _count_all()
     held_back = {row.subject: sentence(row) for row in pauses if row.kind == ComponentKind.INGESTER}
     states = []
-    ignored = ignored_files()
+    failed = {} if at_a_glance else needing_a_person()
     for ingester in Ingester.objects.select_related("storage", "breaker").order_by("name"):
         tally = _glance(ingester) if at_a_glance else tallies[ingester.pk]
         pause, held = shown_pause(ingester), held_back.get(ingester.name, "")
-        known = Ingestion.objects.filter(file=OuterRef("pk"), ingester=ingester)
-        # Above the mark are those that backfill or an operator gave a status, too.
-        new = File.objects.stored().filter(
-            ~Exists(known), storage=ingester.storage_id, pk__gt=ingester.watermark
-        )
-        unopened, first = counted(new), new.order_by("pk").values_list("stored_on").first()
+        new = unopened(ingester)
+        first = new.order_by("pk").values_list("stored_on").first()
         mine = [
             row
             for row in live
@@ -324,7 +315,7 @@ def _ingesters(
                 storage=ingester.storage.name,
                 plugin=ingester.plugin,
                 counts=tally.counts,
-                unopened=unopened,
+                unopened=counted(new),
                 held=tally.held,
                 retries=tally.retries,
                 oldest_waiting=min([*tally.waiting_since, *(first or ())], default=None),
@@ -336,7 +327,11 @@ def _ingesters(
                 ),
                 pause=pause,
                 held_back=held,
-                ignored=sum(ignored.get(ingester.pk, {}).values()),
+                failed=(
+                    total([counted(rows) for rows in beside_ignored(ingester.pk)])
+                    if at_a_glance
+                    else failed.get(ingester.pk, (0, 0))[0]
+                ),
             )
         )
     return states
@@ -369,7 +364,8 @@ def _glance(ingester: Ingester) -> _Tally:
         retries=counted(mine.filter(next_attempt_on__isnull=False)),
     )
     for status in (*DEFAULT_WANTED, *NEEDS_A_PERSON):
-        rows = mine.claimable().filter(status=status)
+        # In this order: by the other condition SQLite would go through all that failed.
+        rows = mine.filter(status=status).claimable()
         if count := counted(rows):
             tally.counts[status] = count
         if count and status in DEFAULT_WANTED:

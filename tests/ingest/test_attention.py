@@ -11,6 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from buffer import operator_pauses
+from buffer.counting import CAP, counted
 from buffer.models import (
     Alert,
     Component,
@@ -109,6 +110,66 @@ def test_an_ignored_cause_calls_for_nobody(ingester: Ingester, make_file: MakeFi
     ignoring.ignore(ingester, "flat", user="ann", note="known")
     found = sorted(need.text for need in attention.causes(overview(at_a_glance=True)))
     assert found == sorted([f"{ingester.name}: dark", "other: flat"])
+
+
+def fail_many(ingester: Ingester, number: int, cause: str) -> None:
+    """Let files have failed lately; no history is written."""
+    made = File.objects.bulk_create(
+        File(storage=ingester.storage, relpath=str(number), filename=f"{cause}-{n}", checksum="c",
+             size_bytes=1, checksum_algorithm="md5", stored_on=timezone.now())
+        for n in range(number)
+    )  # fmt: skip
+    Ingestion.objects.bulk_create(
+        Ingestion(file=file, ingester=ingester, status=Status.FAILURE, cause=cause) for file in made
+    )
+    Ingester.objects.update(watermark=made[-1].pk)
+
+
+def test_what_ignored_causes_hide(ingester: Ingester, make_file: MakeFile) -> None:
+    """Very many are ignored; the others are older, and counted, not guessed from a difference."""
+    other = Ingester.objects.create(name="other", storage=ingester.storage)
+    for cause in ("a", "known", "z"):
+        fail(ingester, make_file(), cause)
+    fail(other, make_file(), "known")
+    for cause in ("known", "known too"):
+        fail_many(ingester, CAP + 10, cause)
+        ignoring.ignore(ingester, cause, user="ann", note="known")
+    for state in (overview(), overview(at_a_glance=True)):
+        assert [(one.failed, type(one.failed)) for one in state.ingesters] == [(2, int), (1, int)]
+        assert {(need.text, need.count) for need in attention.causes(state)} == {
+            (f"{ingester.name}: a", 1), (f"{ingester.name}: z", 1), ("other: known", 1),
+        }  # fmt: skip
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="counts what SQLite does")
+def test_ignored_failures_cost_nothing(
+    ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "LOOKED_AT", 50)
+    monkeypatch.setattr(counted, "__defaults__", (50,))
+    fail(ingester, make_file(), "dark")
+    fail_many(ingester, 200, "known")
+    ignoring.ignore(ingester, "known", user="ann", note="known")
+    few = steps_of_sqlite()
+    fail_many(ingester, 5000, "known")
+    assert steps_of_sqlite() < 1.1 * few
+
+
+def steps_of_sqlite() -> int:
+    """Count what its virtual machine does for what needs a person."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    connection.ensure_connection()
+    connection.connection.set_progress_handler(count, 1)
+    try:
+        needs(overview(at_a_glance=True))
+    finally:
+        connection.connection.set_progress_handler(None, 0)
+    return steps
 
 
 def test_a_cause_in_two_statuses_is_one(ingester: Ingester, make_file: MakeFile) -> None:
