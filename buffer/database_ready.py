@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from buffer import database
@@ -13,6 +14,7 @@ from buffer.redaction import redact
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.migrations.loader import MigrationLoader
 
 # What PostgreSQL says of itself when it will be there in a moment, and a name server of a host.
 _PASSING = re.compile(
@@ -39,18 +41,16 @@ def require_migrated() -> None:
         InconsistentMigrationHistory,
         NodeNotFoundError,
     )
-    from django.db.migrations.executor import MigrationExecutor
+    from django.db.migrations.recorder import MigrationRecorder
     from django.db.utils import Error
 
     connection = connections["default"]
     _require_reachable(connection)
     _require_schemas(connection)
     try:
-        executor = MigrationExecutor(connection)
-        loader = executor.loader
+        loader = _on_disk()
         loader.check_consistent_history(connection)
-        missing = executor.migration_plan(loader.graph.leaf_nodes())
-        applied = set(loader.applied_migrations)
+        applied = set(MigrationRecorder(connection).applied_migrations())
     except Error as error:
         kind = NotNow if _is_passing(connection, error) else DatabaseError
         raise kind(_unreachable(error)) from error
@@ -58,10 +58,15 @@ def require_migrated() -> None:
         raise DatabaseError(
             f"database {database.describe()}: its migrations do not fit this version: {error}"
         ) from error
-    known = set(loader.disk_migrations) | {
-        replaced for migration in loader.disk_migrations.values() for replaced in migration.replaces
-    }
+    replaced = {key: set(one.replaces) for key, one in loader.disk_migrations.items()}
+    known = set(replaced).union(*replaced.values())
     unknown = sorted(key for key in applied - known if key[0] in loader.migrated_apps)
+    missing = [
+        key
+        for key in loader.graph.nodes
+        # One that sums up others is applied if all of them are.
+        if key not in applied and not (replaced[key] and replaced[key] <= applied)
+    ]
     problems = []
     if unknown:
         problems.append(
@@ -69,13 +74,21 @@ def require_migrated() -> None:
             f"({_some('.'.join(key) for key in unknown)} unknown here): update this installation"
         )
     if missing:
-        names = _some(f"{migration.app_label}.{migration.name}" for migration, _ in missing)
+        names = _some(f"{app}.{name}" for app, name in missing)
         problems.append(
             f"database {database.describe()}: {len(missing)} migrations are not applied ({names}): "
             f"run `manage.py migrate` with {database.ENVIRONMENT_VARIABLE} set to this database"
         )
     if problems:
         raise DatabaseError(problems)
+
+
+@cache
+def _on_disk() -> MigrationLoader:
+    """Read the migrations of this code, which stay the same while a process lives."""
+    from django.db.migrations.loader import MigrationLoader
+
+    return MigrationLoader(None)
 
 
 def _require_reachable(connection: BaseDatabaseWrapper) -> None:

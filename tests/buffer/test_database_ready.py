@@ -10,6 +10,8 @@ import psycopg2
 import pytest
 from django.core.management import call_command
 from django.db import connection, connections
+from django.db.migrations import Migration
+from django.db.migrations.loader import MigrationLoader
 
 from buffer import database, database_ready
 from buffer.config import Database
@@ -39,6 +41,27 @@ def test_a_file_that_is_no_database(own_default: None, tmp_path: Path) -> None:
 def test_migrations_on_sqlite(own_default: None, tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "a.db").close()
     check_migrations(f"sqlite:///{tmp_path}/a.db")
+
+
+def test_the_disk_is_read_once(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    database_ready.require_migrated()
+    monkeypatch.delattr(MigrationLoader, "load_disk")
+    database_ready.require_migrated()
+
+
+def test_one_that_sums_up_others(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it replaces was applied when it was not there yet."""
+    loader = MigrationLoader(None)
+    monkeypatch.setattr(database_ready, "_on_disk", lambda: loader)
+    sums_up = ("buffer", "0001_squashed")
+    loader.disk_migrations[sums_up] = Migration("0001_squashed", "buffer")
+    loader.graph.add_node(sums_up, loader.disk_migrations[sums_up])
+    with pytest.raises(
+        DatabaseError, match=r"1 migrations are not applied \(buffer\.0001_squashed"
+    ):
+        database_ready.require_migrated()
+    loader.disk_migrations[sums_up].replaces = [("buffer", "0001_initial")]
+    database_ready.require_migrated()
 
 
 @pytest.fixture
