@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.db.models import Count, Exists, F, Max, Min, OuterRef, QuerySet, Sum
-from django.db.models.functions import Coalesce, TruncHour
+from django.db.models.functions import Coalesce
 
 from buffer import dialect
 from buffer.models import File
@@ -218,7 +218,7 @@ def _by_hour(ingester_id: int, wanted: list[str]) -> dict[str, list[int]]:
     groups = (
         failed(ingester_id)
         .filter(cause__in=wanted, changed_on__gte=begin)
-        .annotate(hour=TruncHour("changed_on"))
+        .annotate(hour=dialect.Hour("changed_on"))
         .values_list("cause", "hour")
         .annotate(n=Count("*"))
     )

@@ -15,9 +15,9 @@ from typing import Final, TypeVar
 
 from django.core.cache import cache
 from django.db.models import Count, Max, Min, Model, QuerySet
-from django.db.models.functions import TruncHour
 
 from buffer.admin_base import first_id_since
+from buffer.dialect import Hour
 from buffer.models import File
 from ingest.models import FileEvent, Ingestion
 from ingest.statuses import Status
@@ -144,7 +144,7 @@ def _remembered(
 def _arrivals(since: datetime) -> dict[datetime, Arrivals]:
     rows = (
         File.objects.filter(pk__gte=_first_id(File, "added_on", since), added_on__gte=since)
-        .annotate(hour=TruncHour("added_on", tzinfo=UTC))
+        .annotate(hour=Hour("added_on"))
         .order_by()
         .values_list("hour")
         .annotate(files=Count("pk"), first=Min("pk"), last=Max("pk"))
@@ -155,7 +155,7 @@ def _arrivals(since: datetime) -> dict[datetime, Arrivals]:
 def _outcomes(since: datetime) -> dict[datetime, Outcomes]:
     rows = (
         _events(since)
-        .annotate(hour=TruncHour("start_time", tzinfo=UTC))
+        .annotate(hour=Hour("start_time"))
         .values_list("hour", "ingester_id", "status")
         .annotate(n=Count("pk"))
     )
