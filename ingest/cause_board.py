@@ -17,11 +17,11 @@ from django.db.models.functions import Coalesce
 
 from buffer import dialect
 from buffer.models import File
+from ingest.figures import HOURS, last_hours
 from ingest.models import IgnoredCause, Ingestion, IngestionQuerySet
 
 #: Causes on one page.
 PAGE: Final = 25
-HOURS: Final = 24
 
 
 @dataclass(slots=True)
@@ -211,9 +211,7 @@ def _completed(
 
 
 def _by_hour(ingester_id: int, wanted: list[str]) -> dict[str, list[int]]:
-    now = dialect.clock()
-    this_hour = now.replace(minute=0, second=0, microsecond=0)
-    begin = this_hour - timedelta(hours=HOURS - 1)
+    begin = last_hours(dialect.clock())[0]
     found: dict[str, list[int]] = {cause: [0] * HOURS for cause in wanted}
     groups = (
         failed(ingester_id)

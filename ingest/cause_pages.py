@@ -10,11 +10,15 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 
-from buffer import shown
+from buffer import dialect, shown
 from buffer.csv_export import Column, csv_response
 from buffer.desk import desk_view, note_of, page, record, user_name
-from ingest import cause_board, ignoring
+from ingest import cause_board, charts, ignoring
+from ingest.cause_board import CauseRow
+from ingest.charts import Series
+from ingest.figures import last_hours
 from ingest.models import IgnoredCause, Ingester
 
 #: Files on the page of one cause.
@@ -86,11 +90,24 @@ def cause(request: HttpRequest, ingester_id: int) -> HttpResponse:
         "ingester": ingester,
         "cause": text,
         "found": found,
+        "chart": None if found is None else _chart(found),
         "standing": ignoring.decision(ingester, text),
         "decided": decided,
         "examples": cause_board.examples(ingester.pk, text, EXAMPLES),
     }
     return page(request, "desk/cause.html", "A cause of failures", context)
+
+
+def _chart(found: CauseRow) -> SafeString:
+    """Draw when files came to stand with a cause."""
+    return charts.bars(
+        "Files per hour",
+        "Files that stand with this cause now, by the hour in which they failed, in the last"
+        f" {len(found.hours)} hours: {found.last_day} of {found.count}.",
+        [f"{hour:%H}:00" for hour in last_hours(dialect.clock())],
+        [Series("files", found.hours)],
+        key="occurrences",
+    )
 
 
 def _decide(request: HttpRequest, ingester: Ingester, text: str) -> HttpResponse:

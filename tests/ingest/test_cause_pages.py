@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from buffer.models import File
 from ingest.cause_pages import cause_url
@@ -53,6 +55,21 @@ def test_one_cause(ingester: Ingester, make_file: MakeFile) -> None:
     assert "no flat of 1234\nand details" in page and str(row.file) in page
     assert "<strong>1</strong> file " in page
     assert "Ignore with this note" not in page
+
+
+def test_its_chart(ingester: Ingester, make_file: MakeFile) -> None:
+    for hours_ago in (0, 0, 0, 2, 30):
+        tried(ingester, make_file(), hours_ago=hours_ago)
+    tried(ingester, make_file(), "something else")
+    page = text_of(client_of("view_ingestion").get(cause_url(ingester.pk, CAUSE)))
+    chart = page.partition('<figure class="chart" id="occurrences">')[2].partition("</figure>")[0]
+    assert 'role="img" aria-labelledby="occurrences-title occurrences-desc"' in chart
+    assert "in the last 24 hours: 4 of 5." in chart
+    hour = timezone.now().replace(minute=0)
+    for ago, files in ((0, 3), (1, 0), (2, 1)):
+        label = f"{hour - timedelta(hours=ago):%H}:00"
+        assert f'<th scope="row">{label}</th><td>{files}</td>' in chart
+        assert (f"{label}: {files} files</title></rect>" in chart) == bool(files)
 
 
 def test_ignore_and_take_back(ingester: Ingester, make_file: MakeFile) -> None:
