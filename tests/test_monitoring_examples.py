@@ -15,6 +15,12 @@ DIRECTORY = Path(__file__).resolve().parent.parent / "docs" / "monitoring"
 RULES, DASHBOARD = DIRECTORY / "endpoint.rules.yaml", DIRECTORY / "dashboard.json"
 GUIDE = DIRECTORY.parent / "monitoring.md"
 
+UP = 'up{job="endpoint"}'
+FINDER = 'endpoint_component_up{component="finder",subject="/b",host="h"}'
+STOPPED = 'endpoint_component_stopped{component="finder",subject="/b",host="h"}'
+INGESTER = 'endpoint_component_up{component="ingester",subject="t",host="h"}'
+WAITING = 'endpoint_waiting_files{ingester="t"}'
+
 
 def exported(client: Client) -> set[str]:
     """Names of all series, those without a sample too."""
@@ -72,3 +78,46 @@ def test_expressions_of_the_dashboard_are_valid(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(expressions)} rules found" in done.stdout
+
+
+#: Series of some minutes, and the alerts that stand at their end beside those that are to be.
+DEATHS = {
+    "all is well": ({UP: 1, FINDER: 1, INGESTER: 1, WAITING: 5}, set()),
+    "one is killed": ({UP: 1, FINDER: 0, STOPPED: 0, INGESTER: 1}, {"EndpointComponentSilent"}),
+    "one is stopped": ({UP: 1, FINDER: 0, STOPPED: 1, INGESTER: 1}, set()),
+    "all are killed": (
+        {UP: 1, FINDER: 0, STOPPED: 0, INGESTER: 0, WAITING: 5},
+        {"EndpointComponentSilent", "EndpointNothingRuns", "EndpointFilesWaitForNobody"},
+    ),
+    "none was ever started": ({UP: 1}, {"EndpointNothingRuns"}),
+    "the web server is killed": ({UP: 0}, {"EndpointNotScraped"}),
+}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_nothing_dies_unnoticed(death: str, tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool (Debian's package prometheus) is not installed")
+    series, standing = DEATHS[death]
+    names = ("EndpointNotScraped", "EndpointComponentSilent", "EndpointNothingRuns",
+             "EndpointFilesWaitForNobody")  # fmt: skip
+    # An expression tells what stands whatever its labels and texts are.
+    expected = [
+        {
+            "expr": f'count by (alertname) (ALERTS{{alertname="{name}",alertstate="firing"}})',
+            "eval_time": "10m",
+            "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1}]
+            if name in standing
+            else [],
+        }
+        for name in names
+    ]
+    file = tmp_path / "test.json"
+    inputs = [{"series": name, "values": f"{value}x20"} for name, value in series.items()]
+    tests = [{"interval": "30s", "input_series": inputs, "promql_expr_test": expected}]
+    file.write_text(json.dumps({"rule_files": [str(RULES)], "tests": tests}))
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
