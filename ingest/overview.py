@@ -64,6 +64,8 @@ class IngesterState:
         By whom, since when and why it is paused, if a person has paused it.
     failed : `int`
         Files that may need a person: those with causes that are ignored do not.
+    ignored : `int`
+        Files with causes that are ignored; an overview at a glance leaves them out.
     """
 
     id: int
@@ -80,6 +82,7 @@ class IngesterState:
     pause: Pause | None = None
     held_back: str = ""
     failed: int = 0
+    ignored: int = 0
 
     @property
     def waiting(self) -> int:
@@ -296,10 +299,14 @@ def _ingesters(
     tallies = {} if at_a_glance else _count_all()
     held_back = {row.subject: sentence(row) for row in pauses if row.kind == ComponentKind.INGESTER}
     states = []
-    failed = {} if at_a_glance else needing_a_person()
+    calling = {} if at_a_glance else needing_a_person()
     for ingester in Ingester.objects.select_related("storage", "breaker").order_by("name"):
         tally = _glance(ingester) if at_a_glance else tallies[ingester.pk]
         pause, held = shown_pause(ingester), held_back.get(ingester.name, "")
+        if at_a_glance:
+            failed = total([counted(rows) for rows in beside_ignored(ingester.pk)])
+        else:
+            failed, _ = calling.get(ingester.pk, (0, 0))
         new = unopened(ingester)
         first = new.order_by("pk").values_list("stored_on").first()
         mine = [
@@ -327,14 +334,15 @@ def _ingesters(
                 ),
                 pause=pause,
                 held_back=held,
-                failed=(
-                    total([counted(rows) for rows in beside_ignored(ingester.pk)])
-                    if at_a_glance
-                    else failed.get(ingester.pk, (0, 0))[0]
-                ),
+                failed=failed,
+                ignored=0 if at_a_glance else max(0, _troubled(tally) - failed),
             )
         )
     return states
+
+
+def _troubled(tally: _Tally) -> int:
+    return sum(tally.counts.get(status, 0) for status in NEEDS_A_PERSON)
 
 
 def _count_all() -> dict[int, _Tally]:
