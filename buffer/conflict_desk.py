@@ -66,13 +66,6 @@ def standing(refusal: Refusal) -> Decision | None:
     return Decision.objects.standing().filter(refusal=refusal).first()
 
 
-def proposed_name(refusal: Refusal) -> str:
-    """Propose a name for an arrival that is to be kept beside the stored file."""
-    name = unescape(refusal.path).rpartition("/")[2]
-    stem, dot, rest = name.partition(".")
-    return f"{stem}.conflict-{refusal.checksum[:8]}{dot}{rest}"
-
-
 def decide(
     refusal: Refusal, choice: Choice, *, user: str, note: str, new_name: str = ""
 ) -> Decision:

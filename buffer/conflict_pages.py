@@ -16,12 +16,12 @@ from buffer.conflict_desk import (
     compare_headers,
     decide,
     is_open_conflict,
-    proposed_name,
     standing,
     take_back,
 )
 from buffer.desk import desk_view, note_of, page, record, user_name
 from buffer.models import Choice, Component, ComponentKind, Decision, Refusal, RefusalReason
+from buffer.sidecars import proposed_name, sidecar_of
 
 _PER_PAGE: Final = 50
 _HISTORY: Final = 20
@@ -63,6 +63,7 @@ def conflict(request: HttpRequest, refusal_id: int) -> HttpResponse:
         "decision": standing(refusal),
         "decisions": decisions.order_by("-pk")[:_HISTORY],
         "new_name": proposed_name(refusal),
+        "sidecar": sidecar_of(refusal),
         "no_aside": _has_no_aside(refusal),
     }
     return page(request, "desk/conflict.html", "A conflict", context)

@@ -96,6 +96,46 @@ def test_keep_stored_and_take_back(refusal: Refusal, ground: Ground) -> None:
     assert "nothing left to take back" in page
 
 
+SIDECAR = NAME.replace(".fits", ".json")
+
+
+def test_a_sidecar_that_is_stored(refusal: Refusal, ground: Ground) -> None:
+    client = operator()
+    assert "is not renamed with it" not in text_of(client.get(url_of(refusal)))
+    ground.put(SIDECAR, b"{}")
+    cycle(ground.finder())
+    page = text_of(client.get(url_of(refusal)))
+    assert "<code>a.json</code> describes this file and is not renamed with it" in page
+    assert f"unless you put <code>a.conflict-{refusal.checksum[:8]}.json</code>" in page
+    form = form_of(refusal, "KEEP_BOTH", new_name="b.fits")
+    client.post(url_of(refusal), form)
+    rest(ground)
+    assert ground.stored("2026/b.fits") == NEW and ground.stored(SIDECAR) == b"{}"
+
+
+@pytest.mark.parametrize("decided_first", [True, False])
+def test_a_sidecar_with_a_conflict_of_its_own(
+    refusal: Refusal, ground: Ground, decided_first: bool
+) -> None:
+    for content in (b"{}", b'{"new": 1}'):
+        ground.put(SIDECAR, content)
+        cycle(ground.finder())
+    other = Refusal.objects.exclude(pk=refusal.pk).get()
+    client = operator()
+    page = text_of(client.get(url_of(refusal)))
+    stem = f"a.conflict-{refusal.checksum[:8]}"
+    assert url_of(other) in page and f"as <code>{stem}.json</code>" in page
+    # The name goes with that of the file, also if somebody chose another one.
+    if decided_first:
+        stem = "a.second"
+        client.post(url_of(refusal), form_of(refusal, "KEEP_BOTH", new_name=f"{stem}.fits"))
+    page = text_of(client.get(url_of(other)))
+    assert f'value="{stem}.json"' in page and "is not renamed with it" not in page
+    client.post(url_of(other), form_of(other, "KEEP_BOTH", new_name=f"{stem}.json"))
+    rest(ground)
+    assert ground.stored(f"2026/{stem}.json") == b'{"new": 1}' and ground.stored(SIDECAR) == b"{}"
+
+
 def test_later(refusal: Refusal, ground: Ground) -> None:
     client = operator()
     page = text_of(client.post(url_of(refusal), form_of(refusal, "LATER"), follow=True))
