@@ -163,7 +163,7 @@ def first_id_since(model: type[Model], field: str, moment: datetime) -> int:
 _SIGNS: Final = {
     "\N{CHECK MARK}": ("SUCCESS", "running"),
     "\N{MULTIPLICATION X}": ("FAILURE", "MISSING", "CHANGED", "CONFLICT", "CHANGED_IN_STORAGE",
-                         "STORAGE_FULL", "EIO", "silent", "full", "alert"),
+                         "STORAGE_FULL", "EIO", "silent", "full", "alert", "lost"),
     "?": ("UNKNOWN",),
     "!": ("INVALID", "UNREADABLE", "VANISHED", "BAD_NAME", "NOT_REGULAR", "paused", "waits"),
     "\N{BLACK RIGHT-POINTING TRIANGLE}": ("PENDING",),

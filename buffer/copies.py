@@ -5,12 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Final
 
 from buffer import placing, steps, storages
 from buffer.duplicates import has_content
 from buffer.models import File
 from buffer.names import INCOMING_DIR
 from buffer.passage import Passage
+from buffer.trees import Tree
+
+_KEPT: Final = "lost-"
+
+
+def kept_name(checksum: str) -> str:
+    """Name what may be all that there is of a file.
+
+    A name that tells the content is found again if we die before anybody is told.
+    """
+    return f"{_KEPT}{checksum[:16]}"
+
+
+def kept_copies(target: Tree) -> list[str]:
+    """Give the paths, below a storage area, of all copies that were kept."""
+    names = sorted(os.listdir(storages.incoming(target)))
+    return [f"{INCOMING_DIR}/{name}" for name in names if name.startswith(_KEPT)]
 
 
 class Copies:
@@ -56,8 +74,7 @@ class Copies:
         text : `str`
             Where it is kept, to end a sentence; empty if there is no copy.
         """
-        # A name that tells the content is found again if we die before anybody is told.
-        kept = f"lost-{file.checksum[:16]}"
+        kept = kept_name(file.checksum)
         with self.opened(file) as copy:
             if copy is not None:
                 name, descriptor = copy

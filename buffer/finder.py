@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import signal
 import socket
 import time
@@ -22,6 +23,7 @@ from django.db import DatabaseError, InterfaceError
 from buffer import outages, storages
 from buffer.batches import batches
 from buffer.collisions import Collisions
+from buffer.copies import kept_copies
 from buffer.discovery import Arrival
 from buffer.duplicates import Duplicates
 from buffer.exclusion import ExcludeList
@@ -105,6 +107,7 @@ class Finder:
         key = f"{socket.gethostname()}\0{config.source}".encode("utf-8", "surrogateescape")
         self._staging = f"{hashlib.blake2b(key, digest_size=6).hexdigest()}-"
         self._recovered = False
+        self._kept: list[str] = []
         self._walk: Iterator[list[Arrival]] | None = None
         self._waiting = self._done = 0
         #: What was done since the start, by kind.
@@ -164,6 +167,8 @@ class Finder:
             "stored_at": self._stored_at,
             "free_bytes": {area: free for area, (free, _) in room.items()},
             "total_bytes": {area: whole for area, (_, whole) in room.items()},
+            # Somebody takes them away, sooner or later.
+            "kept": [path for path in self._kept if os.path.lexists(self._config.storage / path)],
         }
 
     @property
@@ -208,6 +213,7 @@ class Finder:
             if self._move:
                 recovered = Recovery(passage, self._refusals).run()
                 self.counters.update(recovered=recovered.total())
+                self._kept = kept_copies(target)
             self._recovered = True
         if self._move and self._walk is None:
             self._refusals.load_decisions()

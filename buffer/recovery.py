@@ -175,7 +175,7 @@ class Recovery:
     def _refuse_torn(self, file: File, kept: str) -> Fate:
         text = (
             "a crash of this host took content that had been read of it, and nobody has written to"
-            f" it since; have it sent again, or resolve this to have it taken in as it is{kept}"
+            f" it since; have it sent again, or touch it to have it taken in as it is{kept}"
         )
         refused = Refused(RefusalReason.CONFLICT, text, checksum=file.checksum)
         self._refusals.add(file.path, self._source.stat(file.relpath, file.filename), refused)

@@ -74,6 +74,7 @@ def needs(state: Overview) -> list[Need]:
         *_of_operator_pauses(state),
         *_of_components(state),
         *_of_disks(state),
+        *_of_kept_copies(state),
         *_of_suspects(state),
         *_of_refusals(state),
         *causes(state),
@@ -148,6 +149,20 @@ def _of_components(state: Overview) -> Iterator[Need]:
             yield Need("silent", text, link, "See the run", since=row.seen_on)
         elif row.message and row.message not in paused:
             yield Need("waits", name, link, "See the run", detail=row.message)
+
+
+def _of_kept_copies(state: Overview) -> Iterator[Need]:
+    for row in state.components:
+        if row.kept:
+            yield Need(
+                "lost",
+                f"a crash cost arrivals of {row.kind} {row.subject} on {row.host} their places:"
+                " copies are kept in the storage area",
+                _list("buffer_refusal", reason__exact=RefusalReason.CONFLICT),
+                "See the refusals",
+                len(row.kept),
+                detail="\n".join(row.kept),
+            )
 
 
 def _of_suspects(state: Overview) -> Iterator[Need]:

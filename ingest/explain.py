@@ -12,8 +12,9 @@ from django.db.models import Q
 
 from buffer import shown
 from buffer.checksums import ids_with_checksum, is_digest
+from buffer.copies import kept_name
 from buffer.models import File, Refusal, Storage
-from buffer.names import escape
+from buffer.names import INCOMING_DIR, escape
 from buffer.shown import is_text, unescape
 from ingest import explain_buffers
 from ingest.checks import checks, first_objection
@@ -57,7 +58,7 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class RefusalFacts:
-    """A time that the finder would not take it in."""
+    """A time that the finder would not take it in. `kept` is the copy that there is of it."""
 
     reason: str
     detail: str
@@ -69,6 +70,7 @@ class RefusalFacts:
     open: bool
     resolved: str
     file_id: int | None
+    kept: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,8 @@ def _refusals(path: str, finders: Sequence[Finder], below: dict[str, list[str]])
         places |= Q(path__in=[text for text in {path, escape(path)} if is_text(text)])
     if not places:
         return []
-    return list(Refusal.objects.filter(places).order_by("-last_seen")[:_SOME])
+    rows = Refusal.objects.filter(places).select_related("storage")
+    return list(rows.order_by("-last_seen")[:_SOME])
 
 
 def _expectations(
@@ -316,7 +319,14 @@ def _refusal_facts(row: Refusal) -> RefusalFacts:
         open=row.resolved_on is None,
         resolved=resolved,
         file_id=row.file_id,
+        kept=_kept(row),
     )
+
+
+def _kept(row: Refusal) -> str:
+    """Look for the copy that was kept of an arrival when a crash had cost it its place."""
+    path = f"{row.storage.root}/{INCOMING_DIR}/{kept_name(row.checksum)}"
+    return escape(path) if row.checksum and os.path.lexists(path) else ""
 
 
 def _verdict(

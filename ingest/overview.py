@@ -106,6 +106,8 @@ class ComponentState:
     counters: dict[str, int]
     free_bytes: dict[str, int | None] = field(default_factory=dict)
     total_bytes: dict[str, int | None] = field(default_factory=dict)
+    # Copies of lost arrivals, below the storage area.
+    kept: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,7 @@ def overview(*, at_a_glance: bool = False) -> Overview:
                 row.counters,
                 row.measures.get("free_bytes", {}),
                 row.measures.get("total_bytes", {}),
+                [escape(path) for path in row.measures.get("kept", [])],
             )
             for row in components
             # Sessions come and go; a silent one is a matter of its ingester's leases.

@@ -104,6 +104,12 @@ def lines(state: Overview) -> list[str]:
         f"{row.kind} {row.subject}{f' on {row.host}' if row.host else ''}: {row.text}"
         for row in state.operator_pauses
     ]
+    found += [
+        f"{row.kind} {row.subject} on {row.host}: a copy of a lost arrival is kept in the storage"
+        f" area as {path}"
+        for row in state.components
+        for path in row.kept
+    ]
     for one in state.ingesters:
         if one.pause is not None:
             found.append(f"{one.name}: {one.pause}; {one.pause.next}")

@@ -9,11 +9,11 @@ import pytest
 from blake3 import blake3
 from django.utils import timezone
 
-from buffer.copies import Copies
+from buffer.copies import Copies, kept_name
 from buffer.models import File, Refusal, RefusalReason
 from buffer.recovery import Fate, Recovery
 from buffer.refusals import Refusals
-from tests.buffer.conftest import Ground
+from tests.buffer.conftest import Ground, cycle
 
 pytestmark = pytest.mark.django_db
 
@@ -110,6 +110,23 @@ def check_kept(ground: Ground) -> None:
     assert f".incoming/{kept}" in ground.refusal().detail
 
 
+def test_what_is_kept_is_told_until_somebody_takes_it_away(ground: Ground) -> None:
+    put_in_storage(ground, "d/a", b"foreign")
+    file = left(ground, "d/a")
+    finder = ground.finder()
+    assert finder.measures()["kept"] == []
+    put_in_storage(ground, f".incoming/{kept_name(file.checksum)}")
+    for _ in range(3):
+        cycle(finder)
+    assert ground.refusal().resolved_on is not None, "it is not in the buffer"
+    for running in (finder, ground.finder()):
+        cycle(running)
+        (path,) = running.measures()["kept"]
+        assert (ground.root / path).read_bytes() == b"content"
+    os.unlink(ground.root / path)
+    assert finder.measures()["kept"] == []
+
+
 def test_killed_between_keeping_a_copy_and_saying_so(ground: Ground) -> None:
     put_in_storage(ground, "d/a", b"foreign")
     put_in_storage(ground, ".incoming/me-1.part")
@@ -198,6 +215,17 @@ def test_own_link_without_its_content(ground: Ground) -> None:
     assert not (ground.root / "a").exists()
     assert path.read_bytes() == b"con"
     assert ground.refusal().reason == RefusalReason.CONFLICT
+
+
+def test_what_is_left_of_a_source_once_somebody_touched_it(ground: Ground) -> None:
+    path = ground.put("a")
+    left(ground, "a")
+    torn(ground, "a")
+    cycle(ground.finder())
+    assert path.read_bytes() == b"con" and "touch it" in ground.refusal().detail
+    path.touch()
+    cycle(ground.finder())
+    assert ground.stored("a") == b"con" and ground.refusal().resolved_on is not None
 
 
 def test_own_rename_without_its_content(ground: Ground) -> None:

@@ -27,6 +27,7 @@ from ingest import attention, ignoring, transitions
 from ingest.attention import needs
 from ingest.models import Breaker, Ingester, Ingestion
 from ingest.overview import overview
+from ingest.status_page import page
 from ingest.statuses import Status
 from ingest.transitions import Step
 from tests.plans import plans_of
@@ -219,6 +220,16 @@ def test_disks_that_are_nearly_full(ingester: Ingester) -> None:
     Component.objects.create(kind="finder", subject="/c", host="a", pid=2, measures=unknown)
     (need,) = needs(overview(at_a_glance=True))
     assert need.word == "full" and "buffer of finder /b" in need.text
+
+
+def test_copies_of_lost_arrivals(ingester: Ingester) -> None:
+    kept = [".incoming/lost-00", ".incoming/lost-\x1b"]
+    Component.objects.create(kind="finder", subject="/b", host="a", pid=1, measures={"kept": kept})
+    (need,) = needs(overview(at_a_glance=True))
+    assert (need.word, need.count) == ("lost", 2) and "finder /b on a" in need.text
+    assert need.detail == ".incoming/lost-00\n.incoming/lost-\\x1b"
+    text = page(overview(), terminal=False)
+    assert "is kept in the storage area as .incoming/lost-00" in text
 
 
 def test_more_causes_than_are_shown(

@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from buffer import operator_pauses
+from buffer.copies import kept_name
 from buffer.models import (
     Component,
     ComponentKind,
@@ -276,6 +277,19 @@ def test_what_is_next_at_an_ingester(ingester: Ingester, make_file: MakeFile) ->
     assert "about to try it; given up unless renewed by" in next_of(ingester, file)
     Ingestion.objects.update(status=Status.PENDING)
     assert "an attempt is under way" in next_of(ingester, file)
+
+
+def test_the_copy_that_is_kept_of_an_arrival(finder: Component, storage: Storage) -> None:
+    name = kept_name("ab" * 32)
+    Refusal.objects.create(
+        storage=storage, source=finder.subject, path="x.fits", key="k", checksum="ab" * 32,
+        reason=RefusalReason.CONFLICT, detail="gone", resolved_on=timezone.now(),
+    )  # fmt: skip
+    assert "is kept" not in run("x.fits")
+    copy = Path(storage.root, ".incoming", name)
+    copy.parent.mkdir()
+    copy.touch()
+    assert f"  a copy of it is kept: {copy}\n" in run("x.fits")
 
 
 def run(*args: str) -> str:

@@ -66,6 +66,8 @@ def _lines(found: Explanation) -> Iterator[str]:
             f"  seen {refusal.times_seen} times, {_time(refusal.first_seen)} to"
             f" {_time(refusal.last_seen)}{stored}"
         )
+        if refusal.kept:
+            yield f"  a copy of it is kept: {refusal.kept}"
     for file in found.files:
         yield ""
         yield from _file_lines(file)
