@@ -65,6 +65,8 @@ postgresql = import sys; from tests import servers; sys.exit(servers.postgres_ur
 tests = $(python) -m pytest --timeout=300 -m 'not full' --cov $(parallel)
 parallel = $(if $(filter-out 0 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadgroup)
 
+# They wait most of the time: for leases, for what is frozen, for what was killed to be replaced.
+faults: TEST_PROCESSES = 4
 faults: $(VENV)/.installed-dev ## inject every fault that is known of, for real, and see what holds; some 30 minutes
 	@rm -f .faults.jsonl
 	@# One database that fails does not keep the other one from being hurt.
