@@ -95,12 +95,12 @@ def set_clock_ahead(seconds: float) -> None:
     from django.db.models.expressions import RawSQL
 
     from buffer import dialect
-    from ingest import claims
+    from ingest import sweeping
 
     plainly = dialect.now_plus
     dialect.now = lambda: plainly(seconds)
     dialect.now_plus = lambda more: plainly(seconds + more)
-    claims.Now = lambda: RawSQL(dialect.now(), (), output_field=DateTimeField())  # type: ignore[misc, assignment]
+    sweeping.Now = lambda: RawSQL(dialect.now(), (), output_field=DateTimeField())  # type: ignore[misc, assignment]
 
 
 def command_line(setting: Setting) -> list[str]:
