@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Ground:
         self.source.mkdir()
         self.root.mkdir(exist_ok=True)
         self.storage = storages.register("files", self.root, fsync=False)
+        self._trees = ExitStack()
         self.options: dict[str, Any] = {
             "source": str(self.source),
             "storage": str(self.root),
@@ -57,8 +59,8 @@ class Ground:
     def passage(self, **changes: Any) -> Passage:
         fields: dict[str, Any] = {
             "storage": self.storage,
-            "source": Tree(self.source),
-            "target": Tree(self.root),
+            "source": self._trees.enter_context(Tree(self.source)),
+            "target": self._trees.enter_context(Tree(self.root)),
             "move": True,
             "algorithm": "blake3",
             "fsync": False,
@@ -91,6 +93,10 @@ class Ground:
         directory = self.root / ".incoming"
         return sorted(os.listdir(directory)) if directory.exists() else []
 
+    def close(self) -> None:
+        """Close the directories that passages opened."""
+        self._trees.close()
+
 
 def cycle(finder: Finder) -> Cycle:
     """Run one cycle to its end."""
@@ -98,11 +104,13 @@ def cycle(finder: Finder) -> Cycle:
 
 
 @pytest.fixture
-def ground(db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
+def ground(db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
     """A buffer and a storage area on one file system."""
     # It would close the connection that the test's transaction is open on.
     monkeypatch.setattr("buffer.finder.outages.away", lambda error: None)
-    return Ground(tmp_path)
+    ground = Ground(tmp_path)
+    yield ground
+    ground.close()
 
 
 @pytest.fixture
