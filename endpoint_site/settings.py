@@ -111,7 +111,11 @@ LOGGING = {
     "disable_existing_loggers": False,
     "handlers": {"stderr": {"class": "buffer.logsetup.StandardError"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
-    "loggers": {"django": {"handlers": [], "level": "INFO"}},
+    "loggers": {
+        "django": {"handlers": [], "level": "INFO"},
+        # What its processes do is the watchdog's to tell.
+        "django-q": {"level": "WARNING"},
+    },
 }
 
 # django-q2 carries wake-ups only, so nothing of it is worth keeping: results are not saved and a
@@ -132,7 +136,6 @@ Q_CLUSTER = {
     "catch_up": False,
     "scheduler": False,
     "recycle": 100_000,
-    "log_level": "WARNING",
 }
 Q_BROKER_URL = env.str("Q_BROKER_URL", default="")
 if Q_BROKER_URL:
