@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import random
 import socket
 import threading
 from typing import Final
@@ -19,15 +19,18 @@ class Relay:
     port
         Of the server, on 127.0.0.1.
     every
-        Of so many commits one is cut: by turns before the server gets it, so that the transaction
-        is lost, and after, so that it is done and only the answer is lost.
+        Of so many commits one is cut, at random: counted, it might be the same of a batch for ever.
+        By turns before the server gets it, so that the transaction is lost, and after, so that it
+        is done and only the answer is lost.
     """
 
     def __init__(self, port: int, every: int) -> None:
         self._server_port, self._every = port, every
         #: Whether it cuts.
         self.cuts = False
-        self._commits = itertools.count(1)
+        seed = random.randrange(1000)
+        self._dice = random.Random(seed)
+        print(f"seed {seed}")  # shown if the test fails
         #: How often a commit was cut before and after it took place.
         self.before = self.after = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -39,6 +42,9 @@ class Relay:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def _falls(self) -> bool:
+        return self._dice.random() < 1 / self._every
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -57,7 +63,7 @@ class Relay:
         answers.start()
         with client, server, contextlib.suppress(OSError):
             while data := client.recv(1 << 16):
-                if self.cuts and data.endswith(_COMMIT) and next(self._commits) % self._every == 0:
+                if self.cuts and data.endswith(_COMMIT) and self._falls():
                     if self.before > self.after:
                         self.after += 1
                         _mute(client, answered)

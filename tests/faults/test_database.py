@@ -222,7 +222,7 @@ def test_its_host_vanishes(away_s: int, prepared: Path, tmp_path: Path, tally: T
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("every", [2, 7])
+@pytest.mark.parametrize("every", [3, 7])
 def test_cut_at_a_commit(every: int, server: Postgres, tmp_path: Path, tally: Tally) -> None:
     """By turns before it took place and after, when nobody is told that it did."""
     relay = Relay(server.port, every)
