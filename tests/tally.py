@@ -54,6 +54,8 @@ def tally(record_property: Callable[[str, object], None]) -> Tally:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table, and append it to the file that ``FAULTS_TABLE`` names."""
+    if hasattr(terminalreporter.config, "workerinput"):
+        return  # The process that distributes the tests tells of all of them.
     lines = [
         Line(**value)
         for kind in ("passed", "failed")
