@@ -354,6 +354,10 @@ class ComponentAdmin(PausableAdmin, BigTableAdmin):
         """Give the finder or ingester that it is a run of."""
         return Pausable.of(row)
 
+    def newest_of(self, what: Pausable) -> Component | None:
+        """Give the latest run of a finder; an ingester, on all hosts, has a row of its own."""
+        return Component.objects.filter(kind=what.kind, subject=what.subject, host=what.host).last()
+
     @admin.display(description="works for")
     def shown_subject(self, row: Component) -> str:
         """A source directory or an ingester."""

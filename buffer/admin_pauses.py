@@ -6,13 +6,14 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
 from buffer import operator_pauses
 from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, preformatted, printable
+from buffer.desk import note_of, record, user_name
 from buffer.models import OperatorPause
 from buffer.names import escape
 from buffer.operator_pauses import NOTE_CHARS, Pausable
@@ -27,6 +28,10 @@ class PausableAdmin(ReadOnlyAdmin):
 
     def pausable(self, row: Any) -> Pausable | None:
         """Give the finder or ingester that a row stands for."""
+        raise NotImplementedError
+
+    def newest_of(self, what: Pausable) -> Model | None:
+        """Give the newest row that may stand for a finder or ingester, for `row_of`."""
         raise NotImplementedError
 
     @admin.action(description="Pause: begin nothing until resumed", permissions=["pause"])
@@ -50,16 +55,8 @@ class PausableAdmin(ReadOnlyAdmin):
             return None
         if request.POST.get("confirmed") != "yes":
             return self._question(request, [str(what) for what in rows], pauses=pauses)
-        note = request.POST.get("note", "").strip()[:NOTE_CHARS]
-        act = operator_pauses.pause if pauses else operator_pauses.resume
-        words = ("paused", "was paused before") if pauses else ("goes on", "was not paused")
         for what, row in rows.items():
-            done = act(what, user=request.user.get_username(), note=note)
-            if done:
-                why = f" Note: {note}" if note else ""
-                self.log_change(request, row, f"{what}: {words[0]}.{why}")
-            level = messages.SUCCESS if done else messages.WARNING
-            self.message_user(request, f"{what}: {words[not done]}.", level)
+            act(request, what, row, pauses=pauses)
         return None
 
     def _question(self, request: HttpRequest, names: list[str], *, pauses: bool) -> HttpResponse:
@@ -76,6 +73,42 @@ class PausableAdmin(ReadOnlyAdmin):
             "action": "pause_selected" if pauses else "resume_selected",
         }
         return TemplateResponse(request, "admin/buffer/pause_confirmation.html", context)
+
+
+def row_of(what: Pausable) -> Model | None:
+    """Give the row that stands for a finder or ingester; None if nothing is known of it."""
+    for page in admin.site._registry.values():
+        if isinstance(page, PausableAdmin):
+            row = page.newest_of(what)
+            if row is not None and page.pausable(row) == what:
+                return row
+    # What has not run for a week is forgotten, but not its pause.
+    return what.pauses().last()
+
+
+def act(request: HttpRequest, what: Pausable, row: Model, *, pauses: bool) -> None:
+    """Pause or resume with the note that was sent, log it, and tell the user.
+
+    Parameters
+    ----------
+    request : `~django.http.HttpRequest`
+        Of a user who may.
+    what : `Pausable`
+        What to pause or resume.
+    row : `~django.db.models.Model`
+        In whose history it is logged.
+    pauses : `bool`
+        Whether to pause it.
+    """
+    note = note_of(request)
+    change = operator_pauses.pause if pauses else operator_pauses.resume
+    words = ("paused", "was paused before") if pauses else ("goes on", "was not paused")
+    done = change(what, user=user_name(request), note=note)
+    if done:
+        why = f" Note: {note}" if note else ""
+        record(request, row, f"{what}: {words[0]}.{why}")
+    level = messages.SUCCESS if done else messages.WARNING
+    messages.add_message(request, level, f"{what}: {words[not done]}.")
 
 
 class Standing(admin.SimpleListFilter):

@@ -1,14 +1,15 @@
-"""Pages by which an operator acts on what the finder did not take in."""
+"""Pages by which an operator decides conflicts, and pauses finders and ingesters."""
 
 from __future__ import annotations
 
 from django.urls import path
 
-from buffer import conflict_pages
+from buffer import conflict_pages, pause_pages
 
 app_name = "buffer"
 
 urlpatterns = [
     path("conflicts/", conflict_pages.conflicts, name="conflicts"),
     path("conflicts/<int:refusal_id>/", conflict_pages.conflict, name="conflict"),
+    path("pausing/", pause_pages.pausing, name="pausing"),
 ]

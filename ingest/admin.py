@@ -77,6 +77,10 @@ class IngesterAdmin(PausableAdmin):
         """Give it as what can be paused."""
         return Pausable(ComponentKind.INGESTER, row.name)
 
+    def newest_of(self, what: Pausable) -> Ingester | None:
+        """Give the ingester of that name."""
+        return Ingester.objects.filter(name=what.subject).first()
+
     @admin.display(description="state")
     def state(self, row: Ingester) -> SafeString | str:
         """Whether it tries files, or pauses and why, and what happens next."""

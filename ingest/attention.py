@@ -18,6 +18,7 @@ from django.utils.http import urlencode
 from buffer import shown
 from buffer.counting import counted, is_exact, total
 from buffer.models import ComponentKind, RefusalReason
+from buffer.pause_pages import pausing_url
 from ingest.cause_board import beside_ignored, failed
 from ingest.cause_pages import cause_url
 from ingest.models import IgnoredCause, Ingestion
@@ -93,9 +94,7 @@ def _of_operator_pauses(state: Overview) -> Iterator[Need]:
         yield Need(
             "paused",
             f"{pause.kind} {pause.subject}{_at(pause.host)}: a person has paused it",
-            _list("ingest_ingester", q=pause.subject)
-            if pause.kind == ComponentKind.INGESTER
-            else _list("buffer_component", kind__exact=pause.kind, host=pause.host),
+            pausing_url(pause.kind, pause.subject, pause.host),
             "Resume it there",
             since=pause.since,
             detail=pause.text,

@@ -8,11 +8,14 @@ from typing import Final
 
 from django.utils.safestring import SafeString
 
+from buffer.models import ComponentKind
+from buffer.names import escape
+from buffer.pause_pages import pausing_url
 from ingest import charts
 from ingest.attention import Need, needs
 from ingest.charts import Series
 from ingest.figures import OUTCOMES, Figures, Latency, figures
-from ingest.overview import IngesterState, Overview, overview
+from ingest.overview import ComponentState, IngesterState, Overview, overview
 from ingest.statuses import Status
 
 #: How often the page is read again; seconds.
@@ -31,12 +34,34 @@ class IngesterRow:
         Files that got in within the last 60 minutes, and since the first hour of the charts.
     chart : `~django.utils.safestring.SafeString`
         How its attempts ended, by the hour.
+    pausing : `str`
+        Address of the page by which it is paused or resumed.
     """
 
     state: IngesterState
     done_lately: int
     done: int
     chart: SafeString
+    pausing: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentRow:
+    """One component on the front page.
+
+    Parameters
+    ----------
+    state : `ComponentState`
+        Who it is and whether it lives.
+    pausing : `str`
+        Address of the page by which it is paused or resumed, if it is a finder.
+    paused : `bool`
+        Whether a person has paused it.
+    """
+
+    state: ComponentState
+    pausing: str
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +76,8 @@ class FrontPage:
         What needs a person now.
     ingesters : `list` [`IngesterRow`]
         By name.
+    components : `list` [`ComponentRow`]
+        Live and silent ones.
     charts : `list` [`~django.utils.safestring.SafeString`]
         Arrivals, and how long things took.
     since : `~datetime.datetime`
@@ -60,6 +87,7 @@ class FrontPage:
     state: Overview
     needs: list[Need]
     ingesters: list[IngesterRow]
+    components: list[ComponentRow]
     charts: list[SafeString]
     since: datetime
     refresh_s: int = REFRESH_S
@@ -70,10 +98,15 @@ def front_page() -> FrontPage:
     state = overview(at_a_glance=True)
     day = figures(state.at)
     labels = [f"{hour:%H}:00" for hour in day.hours]
+    paused = {(one.kind, one.subject, one.host) for one in state.operator_pauses}
     return FrontPage(
         state=state,
         needs=needs(state),
         ingesters=[_row(one, day, labels) for one in state.ingesters],
+        components=[
+            ComponentRow(one, _pausing_of(one), (one.kind, one.subject, one.host) in paused)
+            for one in state.components
+        ],
         charts=_charts(day, labels),
         since=day.hours[0],
     )
@@ -93,7 +126,14 @@ def _row(one: IngesterState, day: Figures, labels: list[str]) -> IngesterRow:
         happened or series[:1],
         key=f"outcomes-{one.id}",
     )
-    return IngesterRow(one, day.latest[one.id, Status.SUCCESS], done, chart)
+    pausing = pausing_url(ComponentKind.INGESTER, escape(one.name))
+    return IngesterRow(one, day.latest[one.id, Status.SUCCESS], done, chart, pausing)
+
+
+def _pausing_of(one: ComponentState) -> str:
+    """Give the address for a finder; ingesters, on all hosts, have rows of their own."""
+    is_finder = one.kind == ComponentKind.FINDER
+    return pausing_url(one.kind, one.subject, one.host) if is_finder else ""
 
 
 def _charts(day: Figures, labels: list[str]) -> list[SafeString]:

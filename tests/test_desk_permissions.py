@@ -13,7 +13,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import URLResolver, get_resolver, reverse
 
-from buffer.models import Choice, Decision, File, Refusal
+from buffer.models import Choice, Decision, File, OperatorPause, Refusal
 from ingest.groups import ADMINISTRATOR, OPERATOR, VIEWER
 from ingest.models import FileEvent, IgnoredCause, Ingester, RerunJob
 from ingest.statuses import Status
@@ -75,6 +75,12 @@ DESKS: Final = {
         form={"action": "KEEP_BOTH", "checksum": CHECKSUM, "new_name": "b.fits"},
         row=Decision,
         done={"choice": Choice.KEEP_BOTH, "new_name": "b.fits"},
+    ),
+    "buffer:pausing": Desk(
+        query={"kind": "finder", "subject": "/data/buffer", "host": "here"},
+        form={"action": "pause", "note": "new disk"},
+        row=OperatorPause,
+        done={"subject": "/data/buffer", "note": "new disk"},
     ),
     # With several ingesters; with one it leads to that one's causes.
     "ingest:all_causes": Desk(status=302),

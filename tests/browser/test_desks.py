@@ -25,6 +25,7 @@ from buffer.models import (
     Suspicion,
 )
 from buffer.names import escape
+from buffer.pause_pages import pausing_url
 from ingest import rerun_jobs
 from ingest.cause_pages import cause_url
 from ingest.models import FileEvent, IgnoredCause, Ingester, Ingestion, RerunJob
@@ -126,6 +127,8 @@ PAGES: Final[dict[str, Callable[[Scene], str]]] = {
     "conflicts": lambda scene: reverse("buffer:conflicts"),
     "conflict": lambda scene: reverse("buffer:conflict", args=[scene.conflict.pk]),
     "decided conflict": lambda scene: reverse("buffer:conflict", args=[scene.decided.pk]),
+    "pausing a finder": lambda scene: pausing_url("finder", escape(f"/{HARM}"), "a"),
+    "resuming an ingester": lambda scene: pausing_url("ingester", scene.ingester.name),
     "files": of_admin("buffer_file"),
     "file": of_admin("buffer_file", lambda scene: scene.file.pk),
     "refusals": of_admin("buffer_refusal"),

@@ -248,10 +248,7 @@ def test_a_conflict_is_resolved(night: Night, operator: Operator) -> None:
 def test_an_ingester_is_paused_and_resumed(night: Night, operator: Operator) -> None:
     night.land(GOOD)
     with operator.does("pause an ingester"):
-        operator.click("Ingesters")
-        operator.tick("file_events")
-        operator.choose("Action:", "Pause: begin nothing until resumed")
-        operator.click("Go")
+        operator.click("Pause", beside="file_events")
         operator.write("Note:", "the registry moves")
         operator.click("Pause")
         operator.reads("file_events: paused", "paused by ann", "the registry moves")
@@ -264,9 +261,6 @@ def test_an_ingester_is_paused_and_resumed(night: Night, operator: Operator) -> 
     with operator.does("resume an ingester"):
         operator.reads("a person has paused it", "the registry moves")
         operator.click("Resume it there")
-        operator.tick("file_events")
-        operator.choose("Action:", "Resume")
-        operator.click("Go")
         operator.write("Note:", "it has moved")
         operator.click("Resume")
         operator.reads("file_events: goes on")

@@ -207,7 +207,7 @@ def test_what_persons_did_and_wanted_to_know(
         response = admin_client.get(need.link)
         assert response.status_code == 200 and name in response.content.decode(), need.link
         assert need.word == "alert" or "cleaning" in need.detail
-        assert need.word == "alert" or "resume_selected" in response.content.decode()
+        assert need.word == "alert" or 'value="Resume"' in response.content.decode()
 
 
 def test_disks_that_are_nearly_full(ingester: Ingester) -> None:
