@@ -76,6 +76,8 @@ DESKS: Final = {
         row=Decision,
         done={"choice": Choice.KEEP_BOTH, "new_name": "b.fits"},
     ),
+    # It leads to a file, or to the list.
+    "buffer:find": Desk(status=302),
     "buffer:pausing": Desk(
         query={"kind": "finder", "subject": "/data/buffer", "host": "here"},
         form={"action": "pause", "note": "new disk"},

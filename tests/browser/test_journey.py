@@ -180,10 +180,8 @@ def test_what_failed_is_found_mended_and_tried_again(night: Night, operator: Ope
 def test_a_file_is_found_verified_and_listed(night: Night, operator: Operator) -> None:
     night.land(GOOD, FAILED)
     with operator.does("find a file by its name, path or checksum"):
-        operator.click("Files")
-        operator.write("Search", "g_0000")
-        operator.click("Search")
-        operator.click(GOOD)
+        operator.write("Find a file:", "g_0000")
+        operator.click("Find")
         operator.reads(str(night.stored(GOOD)), "SUCCESS")
     checksum = night.product.value("SELECT checksum FROM buffer_file WHERE filename = %s", GOOD)
     begin = time.monotonic()
@@ -193,10 +191,8 @@ def test_a_file_is_found_verified_and_listed(night: Night, operator: Operator) -
     content = night.stored(GOOD).read_bytes()
     night.stored(GOOD).write_bytes(content.upper())
     with operator.does("verify a file on disk"):
-        operator.click("Files")
-        operator.write("Search", "g_0000")
-        operator.click("Search")
-        operator.click(GOOD)
+        operator.write("Find a file:", checksum)
+        operator.click("Find")
         operator.click("Verify on disk now")
         operator.reads("CHANGED")
     night.stored(GOOD).write_bytes(content)

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 from selenium.common.exceptions import TimeoutException
+from selenium.webdriver.common.keys import Keys
 
 from buffer.models import Component, File, Refusal, RefusalReason, Suspicion
 from ingest import transitions
@@ -147,6 +148,19 @@ def test_it_refreshes_itself_and_stays_in_place(browser: Browser, scene: Ingeste
             browser.wait(lambda: not browser.all("[data-old]"), 1)
         browser.run(end)
         browser.wait(lambda: not browser.all("[data-old]"))
+
+
+def test_what_is_typed_outlasts_a_refresh(browser: Browser, scene: Ingester) -> None:
+    browser.open("/admin/")
+    often(browser)
+    field = browser.find("#find-file")
+    field.send_keys("SUCC")
+    browser.run("document.getElementById('overview').dataset.old = 'yes'")
+    browser.wait(lambda: not browser.all("[data-old]"))
+    # Neither the text nor the place in it is lost, and the keyboard is enough.
+    field.send_keys("ESS", Keys.ENTER)
+    browser.wait(lambda: "/change/" in browser.driver.current_url)
+    assert "SUCCESS<script>" in browser.text
 
 
 def test_it_says_when_it_cannot_refresh(browser: Browser, scene: Ingester) -> None:
