@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -204,3 +205,8 @@ def printable(field: str) -> Callable[[Any, Any], str]:
 def preformatted(text: str) -> SafeString | str:
     """Show a message as it was written, and nothing but that."""
     return format_html('<pre class="message">{}</pre>', shown.message(text)) if text else "-"
+
+
+def as_text(settings: Any) -> str:
+    """Write settings down for a person, without their secrets."""
+    return json.dumps(shown.settings(settings), indent=2, ensure_ascii=False) if settings else ""

@@ -567,7 +567,7 @@ def test_suspect_files_are_on_the_front_page(admin_client: Client, make_file: Ma
 def test_what_a_filter_cuts_off_is_not_kept_from_the_others(
     admin_client: Client, ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.admin.COUNTED", 1)
+    monkeypatch.setattr("ingest.admin_filters.COUNTED", 1)
     monkeypatch.setattr("buffer.admin_search.COUNTED", 1)
     monkeypatch.setattr("buffer.admin_filters.COUNTED", 1)
     old = timezone.now() - timedelta(days=9)
