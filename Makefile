@@ -67,7 +67,7 @@ parallel = $(if $(filter-out 0 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist 
 
 # They wait most of the time: for leases, for what is frozen, for what was killed to be replaced.
 faults: TEST_PROCESSES = 4
-faults: $(VENV)/.installed-dev ## inject every fault that is known of, for real, and see what holds; some 30 minutes
+faults: $(VENV)/.installed-dev ## inject every fault that is known of, for real, and see what holds; some 40 minutes
 	@rm -f .faults.jsonl
 	@# One database that fails does not keep the other one from being hurt.
 	@worst=0; for database in postgresql sqlite; do \
