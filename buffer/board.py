@@ -70,13 +70,14 @@ class Board:
         return self.slots[FIRST_WORKER:]
 
     def pids(self) -> dict[str, list[int]]:
-        """List the pids by role."""
-        return {
-            "sentinel": [self.slots[SENTINEL].pid],
-            "monitor": [self.slots[MONITOR].pid],
-            "pusher": [self.slots[PUSHER].pid],
-            "worker": [slot.pid for slot in self.workers],
+        """List by role the pids of those that have joined: 0 would be a signal to ourselves."""
+        slots = {
+            "sentinel": [self.slots[SENTINEL]],
+            "monitor": [self.slots[MONITOR]],
+            "pusher": [self.slots[PUSHER]],
+            "worker": self.workers,
         }
+        return {role: [slot.pid for slot in taken if slot.pid] for role, taken in slots.items()}
 
     def flag(self, name: str) -> Flag:
         """Give one of FLAGS, with the methods of an Event."""

@@ -61,6 +61,11 @@ class Command:
     def pids(self) -> dict[str, list[int]]:
         return dict(self.status["pids"])
 
+    def victims(self, role: str) -> list[int]:
+        """Wait until there is somebody of a role."""
+        found: list[int] = self.wait(lambda: self.pids[role], f"there is no {role}")
+        return found
+
     @property
     def log(self) -> str:
         path = self.home / "log"
@@ -285,7 +290,7 @@ def test_signals_to_the_whole_group_and_repeated_ones_stop_cleanly(
 def test_a_killed_process_is_replaced(run: Callable[..., Command], database: str) -> None:
     command = run(database)
     for role in ("monitor", "pusher", "worker", "sentinel"):
-        victims = set(command.pids[role])
+        victims = set(command.victims(role))
         assert command.status["restarts"] == 0
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
@@ -302,7 +307,7 @@ def test_the_idle_worker_next_in_line_may_be_killed_again_and_again(
 ) -> None:
     command = run(sqlite, count=3)
     for _ in range(6):
-        victim = command.pids["worker"][0]
+        victim = command.victims("worker")[0]
         os.kill(victim, signal.SIGKILL)
         assert command.runs() < 5
         command.wait(lambda v=victim: v not in command.pids["worker"], "not replaced")
@@ -369,7 +374,7 @@ def test_an_overdue_session_is_killed_and_its_worker_replaced(
 def test_a_frozen_process_is_noticed(run: Callable[..., Command], sqlite: str, role: str) -> None:
     command = run(sqlite, count=1, canary_s=1.5)
     command.runs()
-    frozen = command.pids[role]
+    frozen = command.victims(role)
     os.kill(frozen[0], signal.SIGSTOP)
     command.runs()
     if role == "sentinel":  # the workers do without it for a while
@@ -402,7 +407,7 @@ def test_redis_as_the_broker(run: Callable[..., Command], sqlite: str) -> None:
         return
     command = run(sqlite, redis)
     command.runs()
-    os.kill(command.pids["worker"][0], signal.SIGKILL)
+    os.kill(command.victims("worker")[0], signal.SIGKILL)
     command.runs()
     stops_cleanly(command, lambda: command.process.terminate(), within_s=4)
 
