@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from buffer.names import RESERVED_NAMES, TEMPORARY_DIRS, is_temporary
+from buffer.names import RESERVED_NAMES, SIDECAR, TEMPORARY_DIRS, is_temporary, stems
 
 CHUNK_SIZE: Final = 10_000
 """Entries of one directory that are sorted together: bounds the memory of the walk."""
@@ -217,7 +217,7 @@ def _read_chunk(
 
 def sort(chunk: list[Arrival]) -> None:
     """Sort by age, a sidecar directly before the files that it describes."""
-    sidecars = {a.filename.removesuffix(".json") for a in chunk if a.filename.endswith(".json")}
+    sidecars = {a.filename.removesuffix(SIDECAR) for a in chunk if a.filename.endswith(SIDECAR)}
     if not sidecars:
         chunk.sort(key=lambda arrival: (arrival.stat.st_mtime_ns, arrival.filename))
         return
@@ -231,16 +231,11 @@ def sort(chunk: list[Arrival]) -> None:
     def key(pair: tuple[Arrival, str]) -> tuple[int, str, bool, int, str]:
         arrival, family = pair
         name = arrival.filename
-        return ages[family], family, not name.endswith(".json"), arrival.stat.st_mtime_ns, name
+        return ages[family], family, not name.endswith(SIDECAR), arrival.stat.st_mtime_ns, name
 
     chunk[:] = [arrival for arrival, _ in sorted(zip(chunk, families, strict=True), key=key)]
 
 
 def _family(filename: str, sidecars: set[str]) -> str:
     """Find the `X` of the first sidecar ``X.json`` that describes a file ``X.*``."""
-    end = filename.find(".", 1)
-    while end != -1:
-        if (stem := filename[:end]) in sidecars:
-            return stem
-        end = filename.find(".", end + 1)
-    return filename
+    return next((stem for stem in stems(filename) if stem in sidecars), filename)

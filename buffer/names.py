@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 INCOMING_DIR: Final = ".incoming"
@@ -25,6 +25,9 @@ TEMPORARY_DIRS: Final = frozenset({".~tmp~", ".rsync-partial"})
 """Directories of half-written files: rsync's `--delay-updates` and the usual `--partial-dir`."""
 
 TEMPORARY_SUFFIXES: Final = (".part", ".partial", ".tmp")
+
+SIDECAR: Final = ".json"
+"""End of the name of a file that describes others: ``X.json`` all that are named ``X.*``."""
 
 MAX_RELPATH_BYTES: Final = 2000
 MAX_NAME_BYTES: Final = 255
@@ -141,3 +144,11 @@ def is_temporary(relpath: str, filename: str) -> bool:
     if filename.startswith(".") and _RSYNC_TEMPORARY.fullmatch(filename):
         return True
     return not TEMPORARY_DIRS.isdisjoint(relpath.split("/"))
+
+
+def stems(filename: str) -> Iterator[str]:
+    """Give each X for which a sidecar ``X.json`` describes a file, the shortest first."""
+    end = filename.find(".", 1)
+    while end != -1:
+        yield filename[:end]
+        end = filename.find(".", end + 1)

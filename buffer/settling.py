@@ -10,10 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Final
 
-#: The end of the name of a file that describes another.
-SIDECAR: Final = ".json"
+from buffer.names import SIDECAR, stems
 
 State = tuple[int, int, int, int, int]
 
@@ -94,12 +92,8 @@ class Settling:
         """Tell whether ``X.json`` is not settled yet, for a file ``X.fits`` or ``X.fits.fz``."""
         if not self._since or path.endswith(SIDECAR):
             return False
-        above, slash, stem = path.rpartition("/")
-        while (end := stem.rfind(".")) > 0:
-            stem = stem[:end]
-            if self.is_waited_for(f"{above}{slash}{stem}{SIDECAR}"):
-                return True
-        return False
+        above, slash, name = path.rpartition("/")
+        return any(self.is_waited_for(f"{above}{slash}{stem}{SIDECAR}") for stem in stems(name))
 
     def restart(self, path: str, state: State) -> None:
         """Count the quiet time from now: the file was seen to change or to be written."""

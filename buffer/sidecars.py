@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from buffer.models import Choice, Decision, File, Refusal, RefusalReason
 from buffer.models.refusals import RefusalQuerySet
-from buffer.names import escape
+from buffer.names import SIDECAR, escape, stems
 from buffer.shown import unescape
-
-_SUFFIX: Final = ".json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +36,30 @@ class Sidecar:
 def proposed_name(refusal: Refusal) -> str:
     """Propose a name for an arrival that is to be kept beside the stored file."""
     relpath, name = _place(refusal)
-    if name.endswith(_SUFFIX):
-        stem = name.removesuffix(_SUFFIX)
+    if name.endswith(SIDECAR):
+        stem = name.removesuffix(SIDECAR)
         for described, new_name in _renamed(refusal, relpath, stem):
             rest = described.removeprefix(stem)
             if new_name.endswith(rest):
-                return new_name.removesuffix(rest) + _SUFFIX
+                return new_name.removesuffix(rest) + SIDECAR
     return _proposed(name, refusal.checksum)
 
 
 def sidecar_of(refusal: Refusal) -> Sidecar | None:
     """Look for the sidecar of an arrival, in the order of `buffer.discovery`."""
     relpath, name = _place(refusal)
-    if name.endswith(_SUFFIX):
+    if name.endswith(SIDECAR):
         return None
-    end = name.find(".", 1)
-    while end != -1:
-        stem, rest = name[:end], name[end:]
-        sidecar = f"{stem}{_SUFFIX}"
-        new_name = proposed_name(refusal).removesuffix(rest) + _SUFFIX
+    new_name = proposed_name(refusal)
+    for stem in stems(name):
+        sidecar = f"{stem}{SIDECAR}"
         conflict = _conflicts(refusal).filter(path=escape(_path(relpath, sidecar))).first()
         stored = File.objects.stored().filter(
             storage=refusal.storage, relpath=relpath, filename=sidecar
         )
         if conflict is not None or stored.exists():
-            return Sidecar(sidecar, new_name, conflict)
-        end = name.find(".", end + 1)
+            new_stem = new_name.removesuffix(name.removeprefix(stem))
+            return Sidecar(sidecar, new_stem + SIDECAR, conflict)
     return None
 
 
