@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.db.models.functions import Now
@@ -12,6 +10,7 @@ from django.utils.safestring import SafeString
 
 from buffer import shown
 from buffer.admin_base import BigTableAdmin, as_text, badge, preformatted
+from buffer.admin_filters import Ended
 from buffer.admin_pauses import PausableAdmin
 from buffer.components import is_live
 from buffer.models import Component
@@ -19,21 +18,11 @@ from buffer.names import escape
 from buffer.operator_pauses import Pausable
 
 
-class Live(admin.SimpleListFilter):
+class Live(Ended):
     """Whether a component is at work."""
 
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Give the choices."""
-        return [("running", "Not stopped"), ("stopped", "Stopped")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Component]) -> QuerySet[Component]:
-        """Leave out the others."""
-        if self.value() in ("running", "stopped"):
-            return queryset.filter(stopped_on__isnull=self.value() == "running")
-        return queryset
+    field = "stopped_on"
+    states = (("running", "Not stopped"), ("stopped", "Stopped"))
 
 
 @admin.register(Component)

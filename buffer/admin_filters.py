@@ -24,6 +24,27 @@ def is_alone(request: HttpRequest, name: str) -> bool:
     return set(request.GET) <= {name, "p", "all"}
 
 
+class Ended(admin.SimpleListFilter):
+    """Whether something is over: a field says since when, and is empty until then."""
+
+    title = "state"
+    parameter_name = "state"
+    field: ClassVar[str]
+    #: The values for what is not over and for what is, with how they are shown.
+    states: ClassVar[tuple[tuple[str, str], tuple[str, str]]]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Give the choices."""
+        return list(self.states)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Leave out the others."""
+        (standing, _), (over, _) = self.states
+        if self.value() in (standing, over):
+            return queryset.filter(**{f"{self.field}__isnull": self.value() == standing})
+        return queryset
+
+
 class TypedFilter(admin.SimpleListFilter):
     """A filter whose value is typed."""
 

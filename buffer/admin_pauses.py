@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 
 from buffer import operator_pauses
 from buffer.admin_base import BigTableAdmin, ReadOnlyAdmin, preformatted, printable
+from buffer.admin_filters import Ended
 from buffer.desk import note_of, record, user_name
 from buffer.models import OperatorPause
 from buffer.names import escape
@@ -111,23 +112,11 @@ def act(request: HttpRequest, what: Pausable, row: Model, *, pauses: bool) -> No
     messages.add_message(request, level, f"{what}: {words[not done]}.")
 
 
-class Standing(admin.SimpleListFilter):
+class Standing(Ended):
     """Whether a pause stands."""
 
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Give the choices."""
-        return [("standing", "Standing"), ("ended", "Ended")]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[OperatorPause]
-    ) -> QuerySet[OperatorPause]:
-        """Leave out the others."""
-        if self.value() in ("standing", "ended"):
-            return queryset.filter(resumed_on__isnull=self.value() == "standing")
-        return queryset
+    field = "resumed_on"
+    states = (("standing", "Standing"), ("ended", "Ended"))
 
 
 @admin.register(OperatorPause)

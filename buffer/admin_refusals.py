@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -13,27 +11,17 @@ from django.utils.safestring import SafeString
 
 from buffer import shown
 from buffer.admin_base import BigTableAdmin, badge, preformatted
-from buffer.admin_filters import TypedFilter, as_day
+from buffer.admin_filters import Ended, TypedFilter, as_day
 from buffer.csv_export import CsvExport
 from buffer.models import Refusal, RefusalReason
 from buffer.names import escape
 
 
-class Open(admin.SimpleListFilter):
+class Open(Ended):
     """Whether a refusal stands."""
 
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Give the choices."""
-        return [("open", "Standing"), ("resolved", "Resolved")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Refusal]) -> QuerySet[Refusal]:
-        """Leave out the others."""
-        if self.value() in ("open", "resolved"):
-            return queryset.filter(resolved_on__isnull=self.value() == "open")
-        return queryset
+    field = "resolved_on"
+    states = (("open", "Standing"), ("resolved", "Resolved"))
 
 
 class LastSeenDay(TypedFilter):

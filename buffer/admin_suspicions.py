@@ -11,6 +11,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from buffer.admin_base import BigTableAdmin, badge, preformatted
+from buffer.admin_filters import Ended
 from buffer.audit_findings import proposal
 from buffer.models import File, FindingKind, Suspicion
 from buffer.names import escape
@@ -70,21 +71,11 @@ class Suspect(admin.SimpleListFilter):
         return queryset.filter(pk__in=rows.values("file"))
 
 
-class Standing(admin.SimpleListFilter):
+class Standing(Ended):
     """Whether a mark stands."""
 
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Give the choices."""
-        return [("standing", "Standing"), ("cleared", "Cleared")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Suspicion]) -> QuerySet[Suspicion]:
-        """Leave out the others."""
-        if self.value() in ("standing", "cleared"):
-            return queryset.filter(cleared_on__isnull=self.value() == "standing")
-        return queryset
+    field = "cleared_on"
+    states = (("standing", "Standing"), ("cleared", "Cleared"))
 
 
 @admin.register(Suspicion)

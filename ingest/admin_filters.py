@@ -73,15 +73,19 @@ def newest(parts: Iterable[QuerySet[Ingestion]], field: str = "pk") -> list[int]
     return list(found)
 
 
-class StatusNow(admin.SimpleListFilter):
-    """Where files stand."""
-
-    title = "status"
-    parameter_name = "status__exact"
+class OfStatus(admin.SimpleListFilter):
+    """A filter whose values are statuses."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Give the choices."""
         return [(status.value, status.value) for status in Status]
+
+
+class StatusNow(OfStatus):
+    """Where files stand."""
+
+    title = "status"
+    parameter_name = "status__exact"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Ingestion]) -> QuerySet[Ingestion]:
         """Leave out the others."""
@@ -159,15 +163,11 @@ class StartedSince(Since):
     field = "start_time"
 
 
-class AtIngesters(admin.SimpleListFilter):
+class AtIngesters(OfStatus):
     """The status of files at any ingester."""
 
     title = "status at an ingester"
     parameter_name = "status"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Give the choices."""
-        return [(status.value, status.value) for status in Status]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[File]) -> QuerySet[File]:
         """Leave out the others."""
