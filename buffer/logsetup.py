@@ -86,18 +86,11 @@ class HideSecrets(logging.Filter):
         return True
 
 
-class StandardError(logging.StreamHandler[TextIO]):
-    """Writes to standard error as it is at the time, which tests and daemons replace.
-
-    Until `setup` is called, and in the web server, this is where all warnings go.
-    """
-
-    _of_component = True
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to standard error as it is at the time, which tests and daemons replace."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
-        self.setFormatter(LineFormatter(DEFAULT_FORMAT))
-        self.addFilter(HideSecrets())
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
@@ -162,6 +155,11 @@ class _ByTime(_Shared, TimedRotatingFileHandler):
         self.rolloverAt = self.computeRollover(int(time.time()))
 
 
+def standard_error() -> logging.Handler:
+    """Make the handler of the web server, and of commands until they call `setup`."""
+    return _prepared(_StandardError(), DEFAULT_FORMAT)
+
+
 def setup(section: Logging) -> None:
     """Send this process's log records, and those of its children, where the section says.
 
@@ -176,24 +174,28 @@ def setup(section: Logging) -> None:
         The log file cannot be written to.
     """
     try:
-        handler = _handler(section)
+        handler = _prepared(_handler(section), section.format)
     except OSError as error:
         assert section.file is not None
         raise ConfigError(
             f"logging.file: {escape(section.file)} cannot be written to: {error.strerror}"
         ) from None
-    handler.setFormatter(LineFormatter(section.format))
-    handler.addFilter(HideSecrets())
     root = logging.getLogger()
     for old in root.handlers[:]:
         if getattr(old, "_of_component", False):
             root.removeHandler(old)
             old.close()
-    handler._of_component = True  # type: ignore[attr-defined]
     root.addHandler(handler)
     root.setLevel(section.level.value)
     logging.captureWarnings(True)
     _take_over("django-q")
+
+
+def _prepared(handler: logging.Handler, format_: str) -> logging.Handler:
+    handler.setFormatter(LineFormatter(format_))
+    handler.addFilter(HideSecrets())
+    handler._of_component = True  # type: ignore[attr-defined]
+    return handler
 
 
 def _take_over(name: str) -> None:
@@ -206,7 +208,7 @@ def _take_over(name: str) -> None:
 
 def _handler(section: Logging) -> logging.Handler:
     if section.file is None:
-        return StandardError()
+        return _StandardError()
     file = os.fspath(section.file)
     # A name that is no UTF-8 must not make a record vanish.
     text: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}

@@ -109,7 +109,7 @@ ALERT_WEBHOOK_KEY = env.str("ALERT_WEBHOOK_KEY", default="")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "handlers": {"stderr": {"class": "buffer.logsetup.StandardError"}},
+    "handlers": {"stderr": {"()": "buffer.logsetup.standard_error"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
         "django": {"handlers": [], "level": "INFO"},
