@@ -40,7 +40,7 @@ from buffer.passage import Passage
 from buffer.problems import ConfigError
 from buffer.recovery import Recovery
 from buffer.refusals import Refusals, Refused
-from buffer.search import Search
+from buffer.search import Search, Walk
 from buffer.settling import Settling, state_of
 from buffer.storages import NotMounted, open_tree
 from buffer.takein import TakeIn
@@ -187,7 +187,7 @@ class Finder:
         where = config.source, self._skip, self._unreadable
         if method is SearchMethod.WATCH and not once:
             return WatchSearch(*where, self._settling, known=self._is_known)
-        return Search(*where, known=self._is_known)
+        return Walk(*where, known=self._is_known)
 
     def _begin_afresh(self) -> None:
         """Forget the present walk, and with it what it had not come to."""
@@ -250,6 +250,7 @@ class Finder:
             fresh = batch
             if self._tracked is not None:
                 fresh = self._tracked.unknown(batch, self._search.updated)
+            if len(fresh) < len(batch):
                 self._close_refusals(batch, fresh)
             accounted = take_in.batch(fresh) if fresh else set()
             self._done += len(accounted)

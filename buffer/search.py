@@ -1,4 +1,4 @@
-"""What a finder looks at in a cycle: everything that lies in the buffer.
+"""What a finder looks at in a cycle: here, everything that lies in the buffer.
 
 Others look at what the kernel tells of (`buffer.watch_search`) or rsync's logs name
 (`buffer.log_search`).
@@ -15,14 +15,7 @@ from buffer.trees import Tree
 
 
 class Search:
-    """Looks through the whole buffer each time: ``search.method: scan``.
-
-    Parameters
-    ----------
-    root : `pathlib.Path`
-        The buffer.
-    skip, onerror, known : callable
-        As for `buffer.discovery.scan`.
+    """A way to find arrivals. What is no matter of a way, it leaves as it is here.
 
     Attributes
     ----------
@@ -38,11 +31,6 @@ class Search:
     of_buffer = True
     whole = True
     updated: Set[str] = frozenset()
-
-    def __init__(
-        self, root: Path, skip: Skip | None, onerror: OnError, *, known: Known | None = None
-    ) -> None:
-        self._root, self._skip, self._known, self._onerror = root, skip, known, onerror
 
     @property
     def wakes(self) -> Notices | None:
@@ -67,7 +55,7 @@ class Search:
 
         May be read on in later cycles, until it ends or `look_at_everything` is called.
         """
-        return scan(self._root, skip=self._skip, known=self._known, onerror=self._onerror)
+        raise NotImplementedError
 
     def accounted(self, arrivals: Iterable[Arrival]) -> None:
         """Note arrivals that need not be named again unless they change."""
@@ -92,3 +80,23 @@ class Search:
             How many wait in all.
         """
         return waiting
+
+
+class Walk(Search):
+    """Looks through the whole buffer each time: ``search.method: scan``.
+
+    Parameters
+    ----------
+    root : `pathlib.Path`
+        The buffer.
+    skip, onerror, known : callable
+        As for `buffer.discovery.scan`.
+    """
+
+    def __init__(
+        self, root: Path, skip: Skip | None, onerror: OnError, *, known: Known | None = None
+    ) -> None:
+        self._root, self._skip, self._known, self._onerror = root, skip, known, onerror
+
+    def arrivals(self) -> Iterator[Arrival]:
+        return scan(self._root, skip=self._skip, known=self._known, onerror=self._onerror)

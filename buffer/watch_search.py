@@ -18,7 +18,7 @@ from typing import Final
 
 from buffer.discovery import CHUNK_SIZE, Arrival, Known, OnError, Skip, is_passed_over, scan, sort
 from buffer.inotify import Changes, Notices, why_silent
-from buffer.search import Search
+from buffer.search import Walk
 from buffer.settling import Settling, state_of
 from buffer.trees import Tree
 
@@ -32,7 +32,7 @@ RETRY_S: Final = 600.0
 _GONE: Final = (FileNotFoundError, NotADirectoryError)
 
 
-class WatchSearch(Search):
+class WatchSearch(Walk):
     """What a finder with ``search.method: watch`` looks at.
 
     Parameters
