@@ -41,6 +41,20 @@ def pids_of(command: Command, role: str) -> list[int]:
     return [pid for pid in below if process_table.name_of(pid).startswith(role)]
 
 
+def victims(
+    wait: Callable[[Callable[[], object], str], None], command: Command, role: str
+) -> list[int]:
+    """List the processes of a role as soon as there are some, waiting in somebody's way."""
+    found: list[int] = []
+
+    def look() -> list[int]:
+        found[:] = pids_of(command, role)
+        return found
+
+    wait(look, f"there is a {role}")
+    return found
+
+
 class Watch:
     """Looks at a run of an ingester while it is hurt.
 
@@ -93,14 +107,7 @@ class Watch:
 
     def victims(self, command: Command, role: str) -> list[int]:
         """Wait until there is a process of a role, for it may just be started again."""
-        found: list[int] = []
-
-        def look() -> list[int]:
-            found[:] = pids_of(command, role)
-            return found
-
-        self.until(look, f"there is a {role}")
-        return found
+        return victims(self.until, command, role)
 
     def check(self, *, tells: bool, unknown: int) -> None:
         """Check what has become of every file.

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.faults.crew import kill, pids_of
+from tests.faults.crew import kill, victims
 from tests.faults.streams import OLD_FILES, Backfill, Stream, old_storage
 from tests.system import process_table
 from tests.system.product import Command, Product
@@ -18,14 +18,7 @@ ROLES = ["sentinel", "pusher", "monitor", "worker"]
 
 def kill_one(product: Product, command: Command, role: str) -> None:
     """Kill one process of a role, as soon as there is one."""
-    found: list[int] = []
-
-    def look() -> list[int]:
-        found[:] = pids_of(command, role)
-        return found
-
-    product.wait(look, f"there is a {role}")
-    (who,) = kill([random.choice(found)])
+    (who,) = kill([random.choice(victims(product.wait, command, role))])
     product.wait(lambda: not process_table.is_alive(*who), "it is dead")
 
 
