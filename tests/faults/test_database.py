@@ -189,7 +189,7 @@ def test_away_for_ten_seconds(
 
 
 def test_away_for_a_moment(server: Postgres, product: Product, tally: Tally) -> None:
-    survive(crashed, server, product, tally, outage_s=2.0, old=1500)
+    survive(crashed, server, product, tally, outage_s=2.0)
 
 
 @pytest.mark.full
