@@ -20,6 +20,8 @@ from buffer.processes import read_process
 BEAT_EVERY_S: Final = 5.0
 #: Not heard of for this long: dead, or cut off.
 SILENT_AFTER_S: Final = 30.0
+#: How long a run that ends waits for a database that is away: less than a supervisor waits for it.
+_LAST_WORDS_S: Final = 5.0
 _SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 _KEPT_FOR = timedelta(days=7)
 _SESSIONS_KEPT_FOR = timedelta(minutes=10)
@@ -120,8 +122,15 @@ class Heartbeat:
             self._next = time.monotonic() + BEAT_EVERY_S
 
     def stop(self) -> None:
-        """Say that this run has ended."""
-        self._write({"stopped_on": Now(), "seen_on": Now(), "message": ""})
+        """Say that this run has ended; for some seconds also to a database that is just away.
+
+        Later the next start of the same work closes the row.
+        """
+        until = time.monotonic() + _LAST_WORDS_S
+        while not self._write({"stopped_on": Now(), "seen_on": Now(), "message": ""}):
+            if time.monotonic() >= until:
+                return
+            time.sleep(_LAST_WORDS_S / 20)
 
     def _write(self, fields: dict[str, Any]) -> bool:
         try:

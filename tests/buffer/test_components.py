@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -109,3 +111,36 @@ def test_a_database_that_does_not_answer(
     assert "the database cannot be used, trying again: gone" in caplog.text
     heartbeat.beat(message="x")
     assert Component.objects.get().message == "x"
+
+
+@contextmanager
+def away_for(statements: int) -> Iterator[None]:
+    """A database that fails a number of statements, and then answers."""
+    left = statements
+
+    def fail(execute: Any, *args: Any) -> Any:
+        nonlocal left
+        if left:
+            left -= 1
+            raise OperationalError("gone")
+        return execute(*args)
+
+    with connection.execute_wrapper(fail):
+        yield
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_that_ends_while_the_database_is_away_says_so_when_it_is_back() -> None:
+    heartbeat = begin()
+    with away_for(statements=2):
+        heartbeat.stop()
+    assert Component.objects.get().stopped_on is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_that_ends_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    heartbeat = begin()
+    monkeypatch.setattr(components, "_LAST_WORDS_S", 0.2)
+    with away_for(statements=1000):
+        heartbeat.stop()
+    assert Component.objects.get().stopped_on is None
