@@ -2,23 +2,21 @@
 
 Everything is made by the server, in the shape that the program gives it: ids grow with time, the
 newest files wait, one in ten failed, of some causes that are many and of ten thousand that are
-few. The tables are unlogged and filled before their indexes are made.
+few.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 from django.core.management import call_command
 from django.db import connection
-from django.db.models import Model
 
-from buffer.models import File, Refusal, Storage, Suspicion
-from ingest.models import FileEvent, Ingester, Ingestion
+from benchmarks.bulk import in_bulk
+from buffer.models import Storage
+from ingest.models import Ingester
 
 #: Days over which the files arrived.
 DAYS = 50
@@ -107,9 +105,6 @@ _SUSPICIONS = """
     SELECT i * 1000, 'CHANGED', 'made by the benchmark', now(), '', now(), '', ''
     FROM generate_series(1::bigint, %(files)s / 100000) i"""
 
-# Whoever refers to a table comes before it.
-_TABLES: tuple[type[Model], ...] = (FileEvent, Ingestion, Refusal, Suspicion, File)
-
 
 def ensure_database(url: str, *, anew: bool = False) -> bool:
     """Make the database that a URL names; say whether it is new."""
@@ -146,18 +141,14 @@ def fill(files: int) -> None:
             watermark=files - 1000,
         )
     values = {"files": files, "step": DAYS * 86400 / files}
-    with connection.cursor() as cursor:
-        cursor.execute("SET session_replication_role = replica")
-        cursor.execute("SET synchronous_commit = off")
-        cursor.execute("SET maintenance_work_mem = '1GB'")
-        for model in _TABLES:
-            cursor.execute(f"ALTER TABLE {model._meta.db_table} SET UNLOGGED")
-        with _without_indexes(_TABLES):
-            for statement in (_FILES, _INGESTIONS, _EVENTS, _RERUNS, _REFUSALS, _SUSPICIONS):
-                began = time.monotonic()
-                cursor.execute(statement, values)
-                table = statement.split()[2]
-                print(f"{table}: {cursor.rowcount} rows, {time.monotonic() - began:.0f} s")
+    with in_bulk(), connection.cursor() as cursor:
+        for statement in (_FILES, _INGESTIONS, _EVENTS, _RERUNS, _REFUSALS, _SUSPICIONS):
+            began = time.monotonic()
+            cursor.execute(statement, values)
+            table = statement.split()[2]
+            print(
+                f"  {table}: {cursor.rowcount} rows, {time.monotonic() - began:.0f} s", flush=True
+            )
         cursor.execute(
             "UPDATE ingest_ingestion SET status = 'SUCCESS', cause = '', attempts = 2,"
             " changed_on = event.start_time, last_event_id = event.id"
@@ -166,31 +157,3 @@ def fill(files: int) -> None:
             " AND ingest_ingestion.file_id = event.file_id",
             values,
         )
-        for model in _TABLES:
-            table = model._meta.db_table
-            cursor.execute(
-                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'),"
-                f" (SELECT max(id) FROM {table}))"
-            )
-            cursor.execute(f"VACUUM ANALYZE {table}")
-
-
-@contextmanager
-def _without_indexes(models: tuple[type[Model], ...]) -> Iterator[None]:
-    """Take the indexes off some tables meanwhile, except primary keys and constraints."""
-    tables = [model._meta.db_table for model in models]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
-            " WHERE indrelid::regclass::text = ANY(%s) AND NOT indisprimary AND NOT EXISTS"
-            " (SELECT FROM pg_constraint WHERE conindid = indexrelid)",
-            [tables],
-        )
-        found = cursor.fetchall()
-        for name, _ in found:
-            cursor.execute(f"DROP INDEX {name}")
-        yield
-        for name, definition in found:
-            began = time.monotonic()
-            cursor.execute(definition)
-            print(f"{name}: {time.monotonic() - began:.0f} s")

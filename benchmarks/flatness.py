@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -27,7 +26,7 @@ from django.test.utils import setup_test_environment
 from django.utils import timezone
 
 from benchmarks import history
-from benchmarks.harness import DATABASES, RESULTS, Result, add_options, show
+from benchmarks.harness import DATABASES, Result, add, add_options, show
 from buffer.components import Heartbeat
 from buffer.finder import Finder
 from buffer.finder_config import Finder as FinderSection
@@ -42,8 +41,9 @@ from ingest.templatetags import endpoint
 SMALL: Final = 10_000
 BIG: Final = {"postgresql": 10_000_000, "sqlite": 1_000_000}
 ROUNDS: Final = 5
-#: Of each step in each round.
+#: Of each step in each round; when it is only to be seen that it works.
 TIMES: Final = 30
+TIMES_QUICK: Final = 3
 #: What takes longer than this altogether is done no more often; ms.
 ENOUGH_MS: Final = 5000.0
 #: What a loop does again and again, and may cost; ms.
@@ -71,8 +71,7 @@ def main() -> None:
         urls = [history.ensure(database, files) for files in sizes]
         results = _compare(database, sizes, urls, options.rounds or ROUNDS, quick=options.quick)
         show(results)
-        with options.json.open("a", encoding="utf-8") as file:
-            file.writelines(f"{json.dumps(asdict(row))}\n" for row in results)
+        add(options.json, results)
         history.turn_to(urls[1])
         _show_sizes(big)
 
@@ -84,7 +83,8 @@ def _compare(
     for number in range(rounds):
         for side in (0, 1) if number % 2 else (1, 0):
             history.turn_to(urls[side])
-            for what, milliseconds in _measure(history.storage_area(database, sizes[side])):
+            root = history.storage_area(database, sizes[side])
+            for what, milliseconds in _measure(root, TIMES_QUICK if quick else TIMES):
                 values.setdefault(what, ([], []))[side].append(milliseconds)
     rows = []
     for what, (small, big) in values.items():
@@ -98,7 +98,7 @@ def _compare(
     return rows
 
 
-def _measure(root: Path) -> Iterator[tuple[str, float]]:
+def _measure(root: Path, times: int) -> Iterator[tuple[str, float]]:
     """Do each step some times; give the median of the database's time, ms."""
     for what, step in (
         ("finder, start and first cycle", _finder_start),
@@ -113,7 +113,7 @@ def _measure(root: Path) -> Iterator[tuple[str, float]]:
     ):
         with transaction.atomic(), step(root) as do:
             taken = [do()]
-            while len(taken) < TIMES and sum(taken) < ENOUGH_MS:
+            while len(taken) < times and sum(taken) < ENOUGH_MS:
                 taken.append(do())
             transaction.set_rollback(True)
         yield what, statistics.median(taken)
@@ -324,5 +324,4 @@ def _show_sizes(files: int) -> None:
 
 
 if __name__ == "__main__":
-    RESULTS.mkdir(parents=True, exist_ok=True)
     main()

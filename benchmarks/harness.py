@@ -255,9 +255,23 @@ def read(path: Path) -> list[Result]:
     return [Result(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
 
 
+def ground() -> Path:
+    """Give the directory of what is measured: on the checkout's file system, unless told else."""
+    path = Path(os.environ.get("BENCH_DIR") or RESULTS)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def count(path: Path) -> int:
     """Tell how many rows a file has, to find those that follow."""
     return len(read(path))
+
+
+def add(path: Path, results: Iterable[Result]) -> None:
+    """Add rows to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{json.dumps(asdict(row))}\n" for row in results)
 
 
 def show(results: Iterable[Result]) -> None:
@@ -290,9 +304,7 @@ def _run_in_child(run: Callable[[Bench], None], name: str, database: str, option
         with _ground(database, options.quick) as (url, scratch):
             bench = Bench(name, database, url, scratch, options)
             run(bench)
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            with options.json.open("a", encoding="utf-8") as file:
-                file.writelines(f"{json.dumps(asdict(row))}\n" for row in bench.results)
+            add(options.json, bench.results)
     except BaseException:
         traceback.print_exc()
         return 1
@@ -302,10 +314,7 @@ def _run_in_child(run: Callable[[Bench], None], name: str, database: str, option
 @contextlib.contextmanager
 def _ground(database: str, quick: bool) -> Iterator[tuple[str, Path]]:
     """Make a directory and a migrated database, and turn Django to it."""
-    # Of the checkout's file system, unless told otherwise.
-    parent = Path(os.environ.get("BENCH_DIR") or RESULTS)
-    parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
+    scratch = Path(tempfile.mkdtemp(prefix="bench-", dir=ground()))
     try:
         with _postgres(quick) if database == "postgresql" else _sqlite(scratch) as url:
             use(Database.model_validate({"engine": url}))

@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +18,8 @@ from django.core.management import call_command
 from django.db import connection, connections
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 
-from benchmarks.harness import RESULTS
+from benchmarks.bulk import in_bulk
+from benchmarks.harness import ground
 from buffer import storages
 from buffer.config import Database
 from buffer.database import use
@@ -33,14 +32,6 @@ from tests import servers
 SERVER: Final = os.environ.get("BENCH_POSTGRES_URL") or servers.DEFAULT_POSTGRES
 #: Events of each file: UNTRIED, PENDING, and how it ended.
 EVENTS: Final = 3
-#: Who refers to a table comes before it.
-_TABLES: Final = (
-    "ingest_fileevent",
-    "ingest_ingestion",
-    "buffer_refusal",
-    "buffer_suspicion",
-    "buffer_file",
-)
 
 _POSTGRES: Final = {
     "numbers": "generate_series(1::bigint, {files}) s(i)",
@@ -123,7 +114,7 @@ def drop(database: str, files: int) -> None:
     if database == "postgresql":
         _server(f"DROP DATABASE IF EXISTS {name(files)} WITH (FORCE)")
     else:
-        for path in RESULTS.glob(f"{name(files)}.sqlite3*"):
+        for path in ground().glob(f"{name(files)}.sqlite3*"):
             path.unlink()
     shutil.rmtree(storage_area(database, files))
 
@@ -136,7 +127,7 @@ def turn_to(url: str) -> None:
 
 def storage_area(database: str, files: int) -> Path:
     """Give the storage area's root, which holds nothing: who measures needs its marker only."""
-    path = RESULTS / f"{name(files)}-{database}"
+    path = ground() / f"{name(files)}-{database}"
     path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -166,7 +157,7 @@ def _fill(files: int, root: Path) -> None:
     ingester = targets.register(configuration(), storage)
     words = _SQLITE if connection.vendor == "sqlite" else _POSTGRES
     words = {key: word.format(files=files) for key, word in words.items()}
-    with _in_bulk():
+    with in_bulk():
         for statement in (_FILES, _EVENTS, _INGESTIONS):
             began = time.monotonic()
             sql = statement.format(
@@ -184,42 +175,6 @@ def _fill(files: int, root: Path) -> None:
     connections.close_all()
 
 
-@contextmanager
-def _in_bulk() -> Iterator[None]:
-    """Fill without indexes, and without surviving a crash; then be as after a vacuum."""
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
-            for pragma in ("foreign_keys = OFF", "synchronous = OFF", "cache_size = -500000"):
-                cursor.execute(f"PRAGMA {pragma}")
-            yield
-            cursor.execute("ANALYZE")
-            return
-        cursor.execute("SET session_replication_role = replica")
-        cursor.execute("SET maintenance_work_mem = '1GB'")
-        for table in _TABLES:
-            cursor.execute(f"ALTER TABLE {table} SET UNLOGGED")
-        cursor.execute(
-            "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
-            " WHERE indrelid::regclass::text = ANY(%s) AND NOT indisprimary AND NOT EXISTS"
-            " (SELECT FROM pg_constraint WHERE conindid = indexrelid)",
-            [list(_TABLES)],
-        )
-        indexes = cursor.fetchall()
-        for index, _ in indexes:
-            cursor.execute(f"DROP INDEX {index}")
-        yield
-        began = time.monotonic()
-        for _, definition in indexes:
-            cursor.execute(definition)
-        for table in _TABLES:
-            cursor.execute(
-                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'),"
-                f" (SELECT coalesce(max(id), 1) FROM {table}))"
-            )
-            cursor.execute(f"VACUUM ANALYZE {table}")
-        print(f"  indexes and statistics: {time.monotonic() - began:.0f} s", flush=True)
-
-
 def _create(database: str, files: int) -> None:
     if database == "postgresql":
         _server(f"CREATE DATABASE {name(files)}", unless_there=name(files))
@@ -227,8 +182,7 @@ def _create(database: str, files: int) -> None:
 
 def _url(database: str, files: int) -> str:
     if database == "sqlite":
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        return f"sqlite:///{RESULTS / name(files)}.sqlite3"
+        return f"sqlite:///{ground() / name(files)}.sqlite3"
     return f"{SERVER.rpartition('/')[0]}/{name(files)}"
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -22,6 +21,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from django.utils.http import urlencode
+
+from benchmarks import filling
+from buffer.config import Database
+from buffer.database import use
+from buffer.models import File, Refusal
+from ingest.models import Ingestion
 
 #: Milliseconds of the database, at most.
 FRONT_PAGE_MS: Final = 500
@@ -64,8 +75,6 @@ class Clock:
 
 def computed_ms() -> float:
     """Tell for how long the server's process of this connection has computed; 0 if it is remote."""
-    from django.db import connection
-
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         (pid,) = cursor.fetchone()
@@ -77,11 +86,6 @@ def computed_ms() -> float:
 
 def pages(files: int) -> Iterator[tuple[str, str, float]]:
     """Name the pages to be measured, with their address and limit."""
-    from django.urls import reverse
-
-    from buffer.models import File, Refusal
-    from ingest.models import Ingestion
-
     yield "front page", reverse("admin:index"), FRONT_PAGE_MS
     old, middle, new = (File.objects.get(pk=max(1, files * n // 100)) for n in (1, 50, 99))
     rare = "translator of <file> says 7"
@@ -189,18 +193,11 @@ def pages(files: int) -> Iterator[tuple[str, str, float]]:
 
 
 def _url(view: str, query: dict[str, Any]) -> str:
-    from django.urls import reverse
-    from django.utils.http import urlencode
-
     return f"{reverse(view)}?{urlencode(query)}"
 
 
 def measure(files: int, only: str) -> Iterator[Measured]:
     """Open each page as an administrator, several times."""
-    from django.contrib.auth import get_user_model
-    from django.db import connection
-    from django.test import Client
-
     users = get_user_model()._default_manager
     user = users.filter(username="benchmark").first() or users.create_superuser("benchmark")
     client = Client(SERVER_NAME="localhost")
@@ -242,15 +239,10 @@ def main() -> int:
     parser.add_argument("--json", help="write the figures to this file, too")
     options = parser.parse_args()
     name = options.database or f"endpoint_{options.files}"
-    os.environ["DATABASE_URL"] = f"{options.server}/{name}"
-    os.environ.setdefault("SECRET_KEY", "signs nothing that lasts")
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "endpoint_site.settings")
-    import django
-
-    django.setup()
-    from benchmarks import filling
-
-    if filling.ensure_database(os.environ["DATABASE_URL"], anew=options.anew):
+    url = f"{options.server}/{name}"
+    is_new = filling.ensure_database(url, anew=options.anew)
+    use(Database.model_validate({"engine": url}))
+    if is_new:
         filling.fill(options.files)
     heads = f"{'first':>8} {'median':>8} {'worst':>8} {'cpu':>7} {'limit':>6}"
     print(f"{'page':44} {'queries':>7} {heads}  ms")
