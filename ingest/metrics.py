@@ -211,6 +211,9 @@ def _finders(runs: list[Component]) -> Iterator[Metric]:
     blocked = GaugeMetricFamily(
         "endpoint_finder_blocked", "1: it can take nothing in, or failed.", labels=labels
     )
+    kept = GaugeMetricFamily(
+        "endpoint_kept_copies", "Copies of arrivals that were lost, for a person.", labels=labels
+    )
     standing = OperatorPause.objects.standing().filter(kind=ComponentKind.FINDER)
     paused = set(standing.values_list("host", "subject"))
     for row in runs:
@@ -220,12 +223,13 @@ def _finders(runs: list[Component]) -> Iterator[Metric]:
         _add(take_ins, values, Histogram.load(row.measures.get("take_in", {}), TAKE_IN_S))
         unsettled.add_metric(values, row.counters.get("waiting", 0))
         blocked.add_metric(values, bool(row.message) and (row.host, row.subject) not in paused)
+        kept.add_metric(values, len(row.measures.get("kept", [])))
         if row.measures.get("stored_at"):
             stored.add_metric(values, row.measures["stored_at"])
         for area, number in row.measures.get("free_bytes", {}).items():
             if number is not None:
                 free.add_metric([*values, area], number)
-    yield from (arrivals, take_ins, free, unsettled, stored, blocked)
+    yield from (arrivals, take_ins, free, unsettled, stored, blocked, kept)
 
 
 def _ingesters(runs: list[Component]) -> Iterator[Metric]:

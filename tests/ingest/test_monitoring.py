@@ -57,6 +57,7 @@ def finder() -> Component:
             "take_in": take_ins.plain(),
             "stored_at": 1_800_000_000.5,
             "free_bytes": {"buffer": 1000, "storage": None},
+            "kept": [".incoming/lost-1", ".incoming/lost-2"],
         },
         canary_s=0.5,
     )
@@ -185,6 +186,7 @@ def test_numbers(
     assert value(series, "endpoint_take_in_duration_seconds_count", **where) == 1
     assert value(series, "endpoint_free_bytes", **where, area="buffer") == 1000
     assert value(series, "endpoint_unsettled_files", **where) == 3
+    assert value(series, "endpoint_kept_copies", **where) == 2
     assert value(series, "endpoint_last_stored_timestamp_seconds", **where) == 1_800_000_000.5
     component = {"component": "finder", "subject": "/data/buffer", "host": "alpha"}
     assert value(series, "endpoint_component_up", **component) == 1

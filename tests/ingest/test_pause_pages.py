@@ -49,6 +49,16 @@ def send(client: Client, what: Pausable, action: str, note: str = "") -> Any:
     return client.post(url_of(what), {"action": action, "note": note}, follow=True)
 
 
+def test_the_front_page_says_of_a_finder_that_it_is_paused(finder: Pausable) -> None:
+    client = client_of("view_operatorpause", "pause", "view_ingestion", "view_component")
+    front = reverse("admin:index")
+    before = client.get(front).content
+    assert b"badge-running" in before and b"badge-paused" not in before
+    send(client, finder, "pause")
+    after = client.get(front).content
+    assert b"badge-paused" in after and b"badge-running" not in after
+
+
 @pytest.mark.parametrize("name", ["finder", "target"])
 def test_paused_and_resumed(name: str, request: pytest.FixtureRequest) -> None:
     what: Pausable = request.getfixturevalue(name)
