@@ -263,3 +263,26 @@ def test_an_ingester_is_paused_and_resumed(night: Night, operator: Operator) -> 
         operator.waits(lambda: night.is_in(late))
     operator.go(FRONT_PAGE)
     operator.reads("Nothing needs a person")
+
+
+def test_a_finder_is_paused_and_resumed(night: Night, operator: Operator) -> None:
+    night.land(GOOD)
+    with operator.does("pause a finder"):
+        operator.click("Pause", beside="finder")
+        operator.write("Note:", "a disk is exchanged")
+        operator.click("Pause")
+        operator.reads("paused.", "paused by ann", "a disk is exchanged")
+    late = "g_000009.fits"
+    night.product.land(f"night/{late}")
+    arrival = night.product.buffer / "night" / late
+    with pytest.raises(TimeoutException):
+        # Ten of the finder's cycles.
+        operator.waits(lambda: not arrival.exists(), seconds=1)
+    with operator.does("resume a finder"):
+        operator.click("Resume it there")
+        operator.write("Note:", "it is in")
+        operator.click("Resume")
+        operator.reads("goes on")
+        operator.waits(lambda: night.is_in(late))
+    operator.go(FRONT_PAGE)
+    operator.reads("Nothing needs a person")
