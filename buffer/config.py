@@ -1,7 +1,7 @@
 """Reading the YAML file of a component: the sections that all have, loading and checking.
 
-Defaults live in the models here, in `buffer.finder_config`, `ingest.config` and
-`ingest.plugin_config`, and nowhere else.
+Defaults live in the models here, in `buffer.finder_config`, `ingest.config`,
+`ingest.backfill_config` and `ingest.plugin_config`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -310,7 +310,7 @@ def load(path: str | os.PathLike[str], model: type[Model]) -> Model:
         The YAML file.
     model : `type` [`ComponentFile`]
         What it must be: `buffer.finder_config.FinderFile`, `ingest.config.IngesterFile` or
-        `ingest.config.BackfillFile`.
+        `ingest.backfill_config.BackfillFile`.
 
     Returns
     -------

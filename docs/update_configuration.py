@@ -24,7 +24,8 @@ from pydantic.fields import FieldInfo  # noqa: E402
 from buffer.config import Database, Logging  # noqa: E402
 from buffer.config_errors import expectation, inner_model  # noqa: E402
 from buffer.finder_config import Finder  # noqa: E402
-from ingest.config import BackfillSection, IngesterSection  # noqa: E402
+from ingest.backfill_config import BackfillSection  # noqa: E402
+from ingest.config import IngesterSection  # noqa: E402
 from ingest.plugin_config import Gen2Config, Gen3Config  # noqa: E402
 
 PAGE = TOP / "docs" / "configuration.md"

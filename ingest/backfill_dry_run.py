@@ -9,10 +9,10 @@ from buffer.models import File, Storage
 from buffer.names import escape
 from buffer.trees import Tree
 from ingest.backfill import Tracked, look_up
+from ingest.backfill_config import BackfillFile
 from ingest.backfill_files import Failed, look_at
 from ingest.backfill_loop import Summary, walk
 from ingest.backfill_sources import chunks
-from ingest.config import BackfillFile
 from ingest.models import Ingester
 
 

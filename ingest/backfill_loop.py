@@ -27,11 +27,11 @@ from buffer.signals import StopSignals
 from buffer.workers import QueueUnavailable, Workers
 from ingest import sqlviews
 from ingest.backfill import BackfillRun
+from ingest.backfill_config import BackfillFile
 from ingest.backfill_crew import Crew, Receipt
 from ingest.backfill_sessions import record_session, verify_session
 from ingest.backfill_sources import Candidate, Source, Walk, chunks
 from ingest.backfill_verify import check_plugin
-from ingest.config import BackfillFile
 from ingest.models import Ingester
 
 logger = logging.getLogger(__name__)

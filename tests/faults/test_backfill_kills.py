@@ -94,7 +94,7 @@ class Night:
         from django.conf import settings
 
         from ingest import backfill_loop, backfill_sources
-        from ingest.config import BackfillFile
+        from ingest.backfill_config import BackfillFile
 
         config = BackfillFile.model_validate(
             {

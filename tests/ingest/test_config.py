@@ -1,31 +1,16 @@
 from __future__ import annotations
 
-import re
-import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from buffer.config import ComponentFile, ConfigError, load
-from buffer.finder_config import FinderFile
-from ingest.config import (
-    BackfillFile,
-    IngesterFile,
-    check_backfill,
-    check_ingester,
-)
+from buffer.config import ConfigError, load
+from ingest.config import IngesterFile, check_ingester
 from ingest.statuses import CLAIMABLE, DEFAULT_WANTED, Status
-from tests.conftest import SHARED
+from tests.yaml_files import problem, write
 
-TOP = Path(__file__).resolve().parent.parent.parent
 NULL = "ingester:\n  plugin:\n    name: NullIngest\n"
-
-
-def write(tmp_path: Path, text: str) -> str:
-    path = tmp_path / "file.yaml"
-    path.write_text(text, encoding="utf-8")
-    return str(path)
 
 
 def ingester(tmp_path: Path, text: str) -> IngesterFile:
@@ -35,13 +20,6 @@ def ingester(tmp_path: Path, text: str) -> IngesterFile:
 def plugin_config(tmp_path: Path, plugin: str, config: str) -> Any:
     text = f"ingester:\n  plugin:\n    name: {plugin}\n    config: {config}\n"
     return ingester(tmp_path, text).ingester.plugin.config
-
-
-def problem(tmp_path: Path, text: str, model: type[ComponentFile] = IngesterFile) -> str:
-    with pytest.raises(ConfigError) as caught:
-        load(write(tmp_path, text), model)
-    [line] = caught.value.problems
-    return line
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -65,7 +43,7 @@ def test_an_ingester_is_named_after_its_event_table(tmp_path: Path) -> None:
 def test_the_storage_may_not_have_the_ingesters_name(tmp_path: Path) -> None:
     text = f"database: {{tablenames: {{file: {{table: nullingest}}}}}}\n{NULL}"
     assert "database.tablenames.file.table: is the name of the ingester too" in problem(
-        tmp_path, text
+        tmp_path, text, IngesterFile
     )
 
 
@@ -139,7 +117,7 @@ def test_alerts(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_values(tmp_path: Path, line: str, expected: str) -> None:
-    assert expected in problem(tmp_path, f"{NULL}{line}\n")
+    assert expected in problem(tmp_path, f"{NULL}{line}\n", IngesterFile)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +131,7 @@ def test_wrong_values(tmp_path: Path, line: str, expected: str) -> None:
     ],
 )
 def test_wrong_plugins(tmp_path: Path, name: str, expected: str) -> None:
-    assert expected in problem(tmp_path, NULL.replace("NullIngest", name))
+    assert expected in problem(tmp_path, NULL.replace("NullIngest", name), IngesterFile)
 
 
 # Settings of plugins
@@ -170,7 +148,7 @@ def test_a_third_party_plugin_gets_its_settings_as_they_are(tmp_path: Path) -> N
     assert plugin_config(tmp_path, "site.Mine", "null") == {}
     text = "ingester: {plugin: {name: site.Mine, config: [1]}}"
     assert "plugin.config: expected a mapping (keys and values), or null, got a list" in problem(
-        tmp_path, text
+        tmp_path, text, IngesterFile
     )
 
 
@@ -291,7 +269,7 @@ def test_local_roots_are_made_absolute(
 )
 def test_wrong_settings_of_plugins(tmp_path: Path, plugin: str, config: str, expected: str) -> None:
     text = f"ingester: {{plugin: {{name: {plugin}, config: {config}}}}}"
-    assert expected in problem(tmp_path, text)
+    assert expected in problem(tmp_path, text, IngesterFile)
 
 
 def test_secrets_of_plugins_are_not_shown(tmp_path: Path) -> None:
@@ -333,156 +311,3 @@ def test_a_third_party_plugin_has_to_be_allowed(tmp_path: Path) -> None:
     [line] = check_ingester(loaded, ["site.Other"])
     assert line.startswith("ingester.plugin.name: ")
     assert "INGEST_PLUGINS" in line
-
-
-# Backfill
-
-BACKFILL = (
-    "database: {{tablenames: {{event: {{table: e}}}}}}\n"
-    "backfill:\n  storage: {storage}\n  sources: {sources}\n"
-)
-
-
-def backfill(tmp_path: Path, sources: str) -> BackfillFile:
-    text = BACKFILL.format(storage=tmp_path, sources=sources)
-    return load(write(tmp_path, text), BackfillFile)
-
-
-def test_backfill(tmp_path: Path) -> None:
-    loaded = backfill(tmp_path, "[2020-12-31, 'a/*.fits', b]")
-    assert loaded.name == "e"
-    assert loaded.backfill.storage == tmp_path
-    assert loaded.backfill.sources == ["2020-12-31", "a/*.fits", "b"]
-    assert loaded.backfill.search.exclude_list == []
-    assert check_backfill(loaded) == []
-
-
-@pytest.mark.parametrize(
-    ("sources", "expected"),
-    [
-        ("[]", "backfill.sources: expected a list of paths or glob patterns, at least one"),
-        ("null", "backfill.sources: expected a list of paths"),
-        ("2020-12-31", "backfill.sources: expected a list of paths"),
-        ("[20201231]", "backfill.sources[0]: expected a path or glob pattern below"),
-        ("[a, /b]", "backfill.sources[1]: is absolute"),
-        ("[a/../b]", "backfill.sources[0]: leads out of backfill.storage"),
-        ("[~/b]", "backfill.sources[0]: ~ is not expanded"),
-        ("['']", "backfill.sources[0]: expected a path"),
-        ("[*.fits]", "put text that begins with * in quotes"),
-    ],
-)
-def test_wrong_sources(tmp_path: Path, sources: str, expected: str) -> None:
-    text = BACKFILL.format(storage=tmp_path, sources=sources)
-    assert expected in problem(tmp_path, text, BackfillFile)
-
-
-def test_backfill_needs_the_name_of_an_ingester(tmp_path: Path) -> None:
-    line = problem(tmp_path, "backfill: {storage: /a, sources: [b]}", BackfillFile)
-    assert "database.tablenames.event.table: is required for backfill" in line
-
-
-def test_checks_of_a_backfill(tmp_path: Path) -> None:
-    (tmp_path / "out").symlink_to("/")
-    [line] = check_backfill(backfill(tmp_path, "[a, out/etc]"))
-    assert line.startswith("backfill.sources[1]: out/etc leads out of")
-    loaded = load(
-        write(tmp_path, BACKFILL.format(storage=tmp_path / "gone", sources="[a]")), BackfillFile
-    )
-    assert "there is no directory" in check_backfill(loaded)[0]
-
-
-# What ships with the project
-
-
-@pytest.mark.parametrize(
-    ("file", "model"),
-    [
-        ("finder.yaml", FinderFile),
-        ("ingester-gen3.yaml", IngesterFile),
-        ("ingester-gen2.yaml", IngesterFile),
-        ("ingester-null.yaml", IngesterFile),
-        ("backfill.yaml", BackfillFile),
-    ],
-)
-def test_sample_files(file: str, model: type[ComponentFile]) -> None:
-    loaded = load(TOP / "fixtures" / file, model)
-    assert loaded.database.engine is not None
-
-
-def test_every_sample_file_is_loaded_by_a_test() -> None:
-    names = {path.name for path in (TOP / "fixtures").glob("*.yaml")}
-    text = Path(__file__).read_text(encoding="utf-8")
-    assert not [name for name in names if name not in text]
-
-
-OLDER = {
-    "finder": FinderFile,
-    "ingester": IngesterFile,
-    "ingester-rerun": IngesterFile,
-    "backfill": BackfillFile,
-}
-
-
-def manual_blocks(text: str) -> list[str]:
-    """Extract the YAML blocks of a reStructuredText file."""
-    found = []
-    for match in re.finditer(r"\.\. code-block:: yaml\n\n", text, re.IGNORECASE):
-        lines = text[match.end() :].split("\n")
-        indent = len(lines[0]) - len(lines[0].lstrip())
-        body = []
-        for line in lines:
-            if line.strip() and len(line) - len(line.lstrip()) < indent:
-                break
-            body.append(line[indent:])
-        found.append("\n".join(body).strip("\n") + "\n")
-    return found
-
-
-def test_files_of_the_older_manual_are_word_for_word() -> None:
-    manual = SHARED / "quickstart.rst"
-    if not manual.exists():
-        pytest.skip("the older system's manual is not beside the project")
-    copies = [
-        (TOP / "tests" / "quickstart" / f"{name}.yaml").read_text(encoding="utf-8")
-        for name in OLDER
-    ]
-    assert manual_blocks(manual.read_text(encoding="utf-8")) == copies
-
-
-@pytest.mark.parametrize("name", OLDER)
-def test_files_of_the_older_manual_load_unchanged(name: str, tmp_path: Path) -> None:
-    text = (TOP / "tests" / "quickstart" / f"{name}.yaml").read_text(encoding="utf-8")
-    adapted = text.replace("/data/", f"{tmp_path}/").replace(
-        "tester:password@localhost:5432", "me:other@db.example:5433"
-    )
-    for content in (text, adapted):
-        loaded = load(write(tmp_path, content), OLDER[name])
-        assert loaded.database.file_table == "files"
-        assert loaded.database.engine is not None
-        if isinstance(loaded, IngesterFile):
-            assert loaded.name == "gen2_file_events"
-            rerun = name == "ingester-rerun"
-            assert loaded.ingester.file_status == (
-                [Status.RERUN] if rerun else list(DEFAULT_WANTED)
-            )
-            assert loaded.ingester.daemon is not rerun
-            assert loaded.ingester.plugin.config["butler"]["root"].endswith("/gen2repo")
-        if isinstance(loaded, BackfillFile):
-            assert loaded.backfill.sources == ["2020-12-31"]
-
-
-def test_the_note_of_the_older_manual(tmp_path: Path) -> None:
-    """Its snippet has neither a "file" nor the directive's second colon."""
-    text = "database:\n  tablenames:\n    schema: dbbbm\n    table: files\n"
-    loaded = ingester(tmp_path, text + NULL)
-    assert (loaded.database.file_table, loaded.database.schemas) == ("files", ["dbbbm"])
-
-
-def test_the_documentation_has_every_key_with_its_default() -> None:
-    script = runpy.run_path(str(TOP / "docs" / "update_configuration.py"))
-    page = (TOP / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert script["render"](page) == page, "run: python docs/update_configuration.py"
-    for name in script["SECTIONS"]:
-        assert f"<!-- keys of {name} -->" in page
-    assert "| `ingester.batch_size` | an integer of 1 or more | 10 |" in page
-    assert "| `finder.search.delay` | a number of seconds, 0 or more, or null | 60 for" in page

@@ -12,10 +12,10 @@ from django.core.management.base import CommandError, CommandParser
 from buffer.commands import ComponentCommand
 from buffer.names import escape
 from buffer.storages import NotMounted
+from ingest.backfill_config import BackfillFile, check_backfill
 from ingest.backfill_dry_run import rehearse
 from ingest.backfill_loop import Blocked, Summary, run_backfill
 from ingest.backfill_verify import CannotVerify
-from ingest.config import BackfillFile, check_backfill
 
 MOST_WORKERS = 64
 #: What is counted, in the order in which it is told.

@@ -17,7 +17,8 @@ from buffer.finder_config import FinderFile, check_paths
 from buffer.names import escape
 from buffer.problems import ConfigError, Problem
 from buffer.yamlfile import Document, read, show_key
-from ingest.config import BackfillFile, IngesterFile, check_backfill, check_ingester
+from ingest.backfill_config import BackfillFile, check_backfill
+from ingest.config import IngesterFile, check_ingester
 
 MODELS: dict[str, type[ComponentFile]] = {
     "finder": FinderFile,
