@@ -22,7 +22,7 @@ from buffer.pause_pages import pausing_url
 from ingest.cause_board import beside_ignored, failed
 from ingest.cause_pages import cause_url
 from ingest.models import IgnoredCause, Ingestion
-from ingest.overview import Overview
+from ingest.states import Overview
 from ingest.statuses import Status
 
 #: Among so many of the latest failures causes are looked for, and so many of them are shown.

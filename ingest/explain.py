@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
-
-from django.db.models import Q
 
 from buffer import shown
-from buffer.checksums import ids_with_checksum, is_digest
 from buffer.copies import kept_name
-from buffer.models import File, Refusal, Storage
+from buffer.models import File, Refusal
 from buffer.names import INCOMING_DIR, escape
-from buffer.shown import is_text, unescape
 from ingest import explain_buffers
 from ingest.checks import checks, first_objection
-from ingest.explain_buffers import BufferFacts, Finder
+from ingest.explain_buffers import BufferFacts
+from ingest.explain_places import Places
 from ingest.explain_suspicions import SuspicionFacts, suspicions_of
 from ingest.models import Ingester, Ingestion
 from ingest.next_steps import next_step
-
-_SOME: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,125 +101,46 @@ class Explanation:
     expectations: list[Expectation] = field(default_factory=list)
 
 
-def tracked_files(path: str) -> list[File]:
-    """Give the files that a path names, as `explain` reads it."""
-    storages = list(Storage.objects.order_by("name"))
-    finders = explain_buffers.known_finders()
-    roots = [storage.root for storage in storages] + [finder.root for finder in finders]
-    return _files(path, storages, {root: _below(root, path) for root in roots})
-
-
 def explain(path: str) -> Explanation:
     """Say why a file is where it is.
 
     Parameters
     ----------
     path : `str`
-        Absolute, or relative to a storage area or a buffer, or a bare name. Names may be escaped
-        as the program shows them. A checksum means the files that have it.
+        As `Places` takes it.
     """
-    finders = explain_buffers.known_finders()
-    storages = list(Storage.objects.order_by("name"))
-    roots = [storage.root for storage in storages] + [finder.root for finder in finders]
-    below = {root: _below(root, path) for root in roots}
-    files = _files(path, storages, below)
-    refusals = _refusals(path, finders, below)
-    known_places = {(file.storage_id, file.path): file.stored_on is not None for file in files}
+    places = Places(path)
+    files, refusals = places.files(), places.refusals()
+    tracked = {(file.storage_id, file.path): file.stored_on is not None for file in files}
     standing = {(row.source, row.path) for row in refusals if row.resolved_on is None}
     buffers = [
         explain_buffers.look(
             finder,
             relative,
-            stored=known_places.get((finder.storage_id, relative)),
+            stored=tracked.get((finder.storage_id, relative)),
             refused=(str(finder.section.source), escape(relative)) in standing,
         )
-        for finder in finders
-        for relative in _likeliest(finder, below[finder.root])
+        for finder in places.finders
+        for relative in places.in_buffer(finder)
     ]
     facts = [_file_facts(file) for file in files]
     refusal_facts = [_refusal_facts(row) for row in refusals]
     return Explanation(
         path=escape(path),
-        verdict=_verdict(facts, refusal_facts, buffers, known=bool(roots)),
+        verdict=_verdict(facts, refusal_facts, buffers, known=places.are_known),
         files=facts,
         refusals=refusal_facts,
         buffers=buffers,
-        expectations=[] if files else _expectations(storages, finders, below),
+        expectations=[] if files else list(_expectations(places)),
     )
 
 
-def _likeliest(finder: Finder, relatives: list[str]) -> list[str]:
-    """Of several readings of a path, take what is there, else what was typed."""
-    there = [rel for rel in relatives if os.path.lexists(os.path.join(finder.root, rel))]
-    return (there or relatives)[:1]
-
-
-def _below(root: str, path: str) -> list[str]:
-    """Give what a path may mean below a root: nothing if it is elsewhere."""
-    found = []
-    for spelled in dict.fromkeys((path, unescape(path))):
-        # As typed, and with the links on the way to it resolved, but not the file itself.
-        head, name = os.path.split(os.path.abspath(spelled))
-        real = os.path.join(os.path.realpath(head), name)
-        for whole in (os.path.abspath(spelled), real):
-            for top in (root, os.path.realpath(root)):
-                if whole.startswith(top.rstrip("/") + "/"):
-                    found.append(os.path.relpath(whole, top))
-        if not os.path.isabs(spelled):
-            relative = os.path.normpath(spelled)
-            if relative != "." and not relative.startswith("../") and relative != "..":
-                found.append(relative)
-    return list(dict.fromkeys(found))
-
-
-def _files(path: str, storages: Sequence[Storage], below: dict[str, list[str]]) -> list[File]:
-    places = Q()
-    for storage in storages:
-        # A buffer's files go to the same place below the storage, so its paths are tried as well.
-        for relative in dict.fromkeys(rel for found in below.values() for rel in found):
-            if not is_text(relative):
-                continue
-            directory, _, name = relative.rpartition("/")
-            places |= Q(storage=storage, relpath=directory, filename=name)
-    if "/" not in path:
-        places |= Q(filename__in=[name for name in {path, unescape(path)} if is_text(name)])
-    if is_digest(path):
-        places |= Q(pk__in=ids_with_checksum(path, _SOME))
-    if not places:
-        return []
-    files = File.objects.filter(places).select_related("storage").order_by("-id")
-    return list(files[:_SOME])
-
-
-def _refusals(path: str, finders: Sequence[Finder], below: dict[str, list[str]]) -> list[Refusal]:
-    places = Q()
-    for finder in finders:
-        escaped = [escape(relative) for relative in below[finder.root]]
-        if escaped:
-            places |= Q(source=str(finder.section.source), path__in=escaped)
-    if not os.path.isabs(path):
-        # Finders that have not run for a week are forgotten; their refusals are not.
-        places |= Q(path__in=[text for text in {path, escape(path)} if is_text(text)])
-    if not places:
-        return []
-    rows = Refusal.objects.filter(places).select_related("storage")
-    return list(rows.order_by("-last_seen")[:_SOME])
-
-
-def _expectations(
-    storages: Sequence[Storage], finders: Sequence[Finder], below: dict[str, list[str]]
-) -> list[Expectation]:
+def _expectations(places: Places) -> Iterator[Expectation]:
     """Say what the lists of ingesters make of a path that is not tracked."""
-    found = []
-    for storage in storages:
-        roots = [storage.root, *(one.root for one in finders if one.storage_id == storage.pk)]
-        relatives = list(dict.fromkeys(rel for root in roots for rel in below[root]))
+    for storage in places.storages:
         for ingester in Ingester.objects.filter(storage=storage).order_by("name"):
-            for relative in relatives[:1]:
-                found.append(
-                    Expectation(ingester.name, escape(relative), _decision(ingester, relative))
-                )
-    return found
+            for relative in places.in_storage(storage):
+                yield Expectation(ingester.name, escape(relative), _decision(ingester, relative))
 
 
 def _decision(ingester: Ingester, relative: str) -> str:

@@ -15,7 +15,8 @@ from ingest import charts
 from ingest.attention import Need, needs
 from ingest.charts import Series
 from ingest.figures import OUTCOMES, Figures, Latency, figures
-from ingest.overview import ComponentState, IngesterState, Overview, overview
+from ingest.overview import overview
+from ingest.states import ComponentState, IngesterState, Overview
 from ingest.statuses import Status
 
 #: How often the page is read again; seconds.

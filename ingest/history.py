@@ -9,7 +9,7 @@ from typing import Final
 from buffer import shown
 from buffer.models import File
 from buffer.names import escape
-from ingest.explain import tracked_files
+from ingest.explain_places import Places
 from ingest.models import FileEvent
 
 #: Events of one file, if nobody says how many.
@@ -65,11 +65,11 @@ def history(path: str, limit: int = SOME) -> list[FileHistory]:
     Parameters
     ----------
     path : `str`
-        As `ingest.explain.explain` takes it.
+        As `ingest.explain_places.Places` takes it.
     limit : `int`, optional
         Most events of one file; the newest are given.
     """
-    return [_of(file, limit) for file in tracked_files(path)]
+    return [_of(file, limit) for file in Places(path).files()]
 
 
 def _of(file: File, limit: int) -> FileHistory:

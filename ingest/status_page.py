@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ingest.overview import IngesterState, Overview
+from ingest.states import IngesterState, Overview
 from ingest.statuses import NEEDS_A_PERSON, Status
 
 
