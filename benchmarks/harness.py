@@ -36,8 +36,8 @@ from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 from rich.console import Console
 from rich.table import Table
 
-from buffer.config import Database
 from buffer.database import use
+from buffer.sections import Database
 from tests import servers
 
 TOP: Final = Path(__file__).resolve().parent.parent

@@ -21,9 +21,9 @@ from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 from benchmarks.bulk import in_bulk
 from benchmarks.harness import ground
 from buffer import storages
-from buffer.config import Database
 from buffer.database import use
 from buffer.names import MARKER_NAME
+from buffer.sections import Database
 from ingest import targets
 from ingest.config import IngesterFile
 from ingest.models import Ingester

@@ -29,9 +29,9 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from benchmarks import filling
-from buffer.config import Database
 from buffer.database import use
 from buffer.models import File, Refusal
+from buffer.sections import Database
 from ingest.models import Ingestion
 
 #: Milliseconds of the database, at most.

@@ -10,13 +10,14 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from buffer.config import ComponentFile, Section, validate
+from buffer.config import ComponentFile, validate
 from buffer.config_errors import COMPONENTS
 from buffer.exclusion import ExcludeList
 from buffer.finder_config import Finder, FinderFile, SearchMethod, StandardAction
 from buffer.models import Component, ComponentKind, Storage
 from buffer.names import escape
 from buffer.problems import ConfigError
+from buffer.sections import Section
 from buffer.values import ExcludePatterns, LocalPath, null_as
 from buffer.yamlfile import read
 

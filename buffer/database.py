@@ -21,7 +21,7 @@ from buffer.redaction import redact
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from buffer.config import Database
+    from buffer.sections import Database
 
 __all__ = [
     "DatabaseError",
@@ -168,7 +168,7 @@ def use(section: Database) -> None:
 
     Parameters
     ----------
-    section : `buffer.config.Database`
+    section : `buffer.sections.Database`
         The section of a component's YAML file.
 
     Raises

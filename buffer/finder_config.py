@@ -11,8 +11,9 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from buffer.config import ComponentFile, Section, refused_key
+from buffer.config import ComponentFile
 from buffer.names import escape
+from buffer.sections import Section, refused_key
 from buffer.values import (
     Day,
     Days,

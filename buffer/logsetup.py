@@ -22,7 +22,7 @@ from buffer.problems import ConfigError
 from buffer.redaction import redact
 
 if TYPE_CHECKING:
-    from buffer.config import Logging
+    from buffer.sections import Logging
 
 DEFAULT_FORMAT = "%(asctime)s:%(name)s:%(levelname)s:%(message)s"
 
@@ -165,7 +165,7 @@ def setup(section: Logging) -> None:
 
     Parameters
     ----------
-    section : `buffer.config.Logging`
+    section : `buffer.sections.Logging`
         The ``logging`` section of a component's YAML file.
 
     Raises

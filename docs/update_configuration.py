@@ -21,9 +21,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "endpoint_site.settings")
 from pydantic import BaseModel  # noqa: E402
 from pydantic.fields import FieldInfo  # noqa: E402
 
-from buffer.config import Database, Logging  # noqa: E402
 from buffer.config_errors import expectation, inner_model  # noqa: E402
 from buffer.finder_config import Finder  # noqa: E402
+from buffer.sections import Database, Logging  # noqa: E402
 from ingest.backfill_config import BackfillSection  # noqa: E402
 from ingest.config import IngesterSection  # noqa: E402
 from ingest.plugin_config import Gen2Config, Gen3Config  # noqa: E402

@@ -15,9 +15,10 @@ from pydantic import (
     model_validator,
 )
 
-from buffer.config import ComponentFile, Section, refused_key
+from buffer.config import ComponentFile
 from buffer.finder_config import why_not_directory
 from buffer.names import escape
+from buffer.sections import Section, refused_key
 from buffer.values import (
     ExcludePatterns,
     Expects,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from buffer.config import Section, refused_key
+from buffer.sections import Section, refused_key
 from buffer.values import Expects, Flag, Name, Pattern, null_as, refused
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buffer import config, config_errors, values
-from buffer.config import ConfigError, Database, load, place
+from buffer.config import ConfigError, load, place
 from buffer.finder_config import (
     AlternativeAction,
     Checksum,
@@ -20,6 +20,7 @@ from buffer.finder_config import (
     StandardAction,
     check_paths,
 )
+from buffer.sections import Database
 
 TOP = Path(__file__).resolve().parent.parent.parent
 MINIMAL = "finder:\n  source: /a\n  storage: /b\n  search:\n    method: scan\n"

@@ -12,8 +12,8 @@ from django.conf import settings
 from django.db import connection, connections
 
 from buffer import database
-from buffer.config import Database
 from buffer.database import DatabaseError, parse, settings_for
+from buffer.sections import Database
 
 TOP = Path(__file__).resolve().parent.parent.parent
 URL = "postgresql://tester:hunter2@localhost:5432/test"

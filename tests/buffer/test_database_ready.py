@@ -14,8 +14,8 @@ from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
 
 from buffer import database, database_ready
-from buffer.config import Database
 from buffer.database import DatabaseError
+from buffer.sections import Database
 from tests import servers
 from tests.conftest import unavailable
 

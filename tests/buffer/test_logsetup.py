@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from buffer import logsetup
-from buffer.config import ConfigError, Logging
+from buffer.config import ConfigError
 from buffer.redaction import redact
+from buffer.sections import Logging
 
 URL = "postgres://tester:hunter2@localhost:5432/test"
 

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from buffer import database_ready, logsetup
 from buffer.commands import configuration_errors, database_errors
-from buffer.config import Logging
+from buffer.sections import Logging
 from ingest.external_workers import run_workers
 
 
