@@ -106,7 +106,7 @@ class Collisions:
 
     def finish(self) -> None:
         """Close the decisions whose arrivals are no longer in the buffer under their names."""
-        for decision in self._ledger.refusals.left_over():
+        for decision in self._ledger.refusals.decisions.left_over():
             if decision.target and (how := self._found(decision)) is not None:
                 if how:
                     self._done(decision, how)
@@ -248,14 +248,14 @@ class Collisions:
                 resolved_on=now, resolved_how=how, resolved_by=decision.user
             )
         steps.reached("decision recorded")
-        self._ledger.refusals.forget_decision(decision)
+        self._ledger.refusals.decisions.forget(decision)
         logger.info("%s: %s, as %s decided", decision.refusal.path, how, escape(decision.user))
 
     def _void(self, decision: Decision, why: str) -> None:
         Decision.objects.standing().filter(pk=decision.pk).update(
             done_on=timezone.now(), void=True, outcome=f"void: {why}"
         )
-        self._ledger.refusals.forget_decision(decision)
+        self._ledger.refusals.decisions.forget(decision)
         logger.warning(
             "%s: the decision %s of %s is void: %s",
             decision.refusal.path,

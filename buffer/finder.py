@@ -216,7 +216,7 @@ class Finder:
                 self._kept = kept_copies(target)
             self._recovered = True
         if self._move and self._walk is None:
-            self._refusals.load_decisions()
+            self._refusals.decisions.load()
             collisions.finish()
         self._search.begin(source, target)
         try:

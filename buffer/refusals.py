@@ -22,7 +22,8 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from buffer import steps
+from buffer import decisions, steps
+from buffer.decisions import Decisions
 from buffer.models import TRANSIENT_REASONS, Decision, File, Refusal, RefusalReason, Storage
 from buffer.names import escape
 from buffer.settling import state_of
@@ -33,8 +34,6 @@ FIRST_RETRY_S: Final = 5.0
 LONGEST_RETRY_S: Final = 300.0
 #: Where room was missing, somebody is at work to make some.
 LONGEST_FULL_S: Final = 60.0
-#: How soon a person's decision is noticed.
-REFRESH_S: Final = 5.0
 #: A look for it that takes longer than this comes less often in proportion; seconds.
 REFRESH_COST_S: Final = 0.1
 _PART: Final = 500
@@ -73,6 +72,11 @@ class Refusals:
         The buffer they lie in.
     steady : callable, optional
         A clock that is never set.
+
+    Attributes
+    ----------
+    decisions : `Decisions`
+        What people have decided about some of them.
     """
 
     def __init__(
@@ -86,10 +90,8 @@ class Refusals:
         self._before: dict[bytes, _Known | None] | None = None
         prefix = f"{storage.pk}\0{source}\0".encode("utf-8", "surrogateescape")
         self._prefix = hashlib.blake2b(prefix, digest_size=16)
-        self._refresh_at = steady() + REFRESH_S
-        self._decisions: dict[bytes, Decision] = {}
-        self._left_over: list[Decision] = []
-        self._decisions_at = steady()
+        self._refresh_at = steady() + decisions.REFRESH_S
+        self.decisions = Decisions(storage, source, steady)
         for row in Refusal.objects.unresolved().filter(storage=storage, source=source):
             # Transient ones are tried again at once: a restart may be what was waited for.
             retry_at = steady() if row.reason in TRANSIENT_REASONS else None
@@ -110,7 +112,7 @@ class Refusals:
         if known.identity != _identity(stat):
             return False
         if known.retry_at is None:
-            return key not in self._decisions
+            return self.decisions.get(key) is None
         return self._steady() < known.retry_at
 
     def stands_for_good(self, path: str, stat: os.stat_result) -> bool:
@@ -256,37 +258,12 @@ class Refusals:
         for key in decided:
             del self._known[key]
         end = self._steady()
-        self._refresh_at = end + REFRESH_S * max(1.0, (end - begin) / REFRESH_COST_S)
+        self._refresh_at = end + decisions.REFRESH_S * max(1.0, (end - begin) / REFRESH_COST_S)
         return bool(decided)
-
-    def load_decisions(self) -> None:
-        """Look, now and then, what people have decided about conflicts."""
-        if self._steady() < self._decisions_at:
-            return
-        self._decisions_at = self._steady() + REFRESH_S
-        # Few stand, so these lead: joined, SQLite would look through all refusals first.
-        standing = Decision.objects.standing().prefetch_related("refusal")
-        self._decisions, self._left_over = {}, []
-        for row in sorted(standing, key=lambda row: row.pk):
-            if (row.refusal.storage_id, row.refusal.source) != (self._storage.pk, self._source):
-                continue
-            if row.refusal.resolved_on is None:
-                self._decisions[bytes.fromhex(row.refusal.key)] = row
-            else:
-                self._left_over.append(row)
 
     def decision(self, path: str) -> Decision | None:
         """Give what a person has decided about an arrival, if it is not done yet."""
-        return self._decisions.get(self._key(path)) if self._decisions else None
-
-    def left_over(self) -> list[Decision]:
-        """Give the decisions whose refusals were closed before they were seen to be done."""
-        return list(self._left_over)
-
-    def forget_decision(self, decision: Decision) -> None:
-        """Forget a decision that is done, or void."""
-        self._decisions.pop(bytes.fromhex(decision.refusal.key), None)
-        self._left_over = [row for row in self._left_over if row.pk != decision.pk]
+        return self.decisions.get(self._key(path)) if self.decisions else None
 
     def _resolve_key(self, key: bytes, how: str) -> None:
         if key in self._known:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from buffer import refusals
+from buffer import decisions
 from buffer.models import Choice, Decision, File, Refusal, RefusalReason
 from tests.buffer.conftest import Ground, cycle
 
@@ -21,7 +21,7 @@ NAME, OTHER = "2026/a.fits", "a.conflict.fits"
 
 @pytest.fixture(autouse=True)
 def decisions_are_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refusals, "REFRESH_S", 0.0)
+    monkeypatch.setattr(decisions, "REFRESH_S", 0.0)
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def test_an_untracked_file_in_storage(ground: Ground) -> None:
 def test_a_person_decides(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     (ground.root / "a").write_bytes(b"other")
     ground.put("a")
-    monkeypatch.setattr("buffer.refusals.REFRESH_S", 0.0)
+    monkeypatch.setattr("buffer.decisions.REFRESH_S", 0.0)
     finder = ground.finder()
     cycle(finder)
     os.unlink(ground.root / "a")

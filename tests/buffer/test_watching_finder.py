@@ -116,7 +116,7 @@ def test_refused_until_it_changes(ground: Ground) -> None:
 
 def test_a_person_decides(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     (ground.root / "a").write_bytes(b"other")
-    monkeypatch.setattr("buffer.refusals.REFRESH_S", 0.0)
+    monkeypatch.setattr("buffer.decisions.REFRESH_S", 0.0)
     ground.put("a")
     finder = watching(ground)
     (ground.root / "a").unlink()

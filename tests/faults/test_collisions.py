@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from django.db import connections
 
-from buffer import refusals
+from buffer import decisions
 from buffer.models import Choice, Decision, File, Refusal, Storage
 from tests.buffer.conftest import Ground, cycle, other_file_system, refuse_links
 from tests.buffer.test_collisions import NAME, NEW, OLD, OTHER, aside, decide, left, rest
@@ -53,7 +53,7 @@ def test_killed_at_every_point(
     monkeypatch: pytest.MonkeyPatch,
     tally: Tally,
 ) -> None:
-    monkeypatch.setattr(refusals, "REFRESH_S", 0.0)
+    monkeypatch.setattr(decisions, "REFRESH_S", 0.0)
     elsewhere = other_file_system / "aside" if way == "copy" else tmp_path / "aside"
     if way == "rename":
         refuse_links()

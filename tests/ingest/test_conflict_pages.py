@@ -10,7 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
-from buffer import refusals
+from buffer import decisions
 from buffer.models import Choice, Component, ComponentKind, Decision, Refusal
 from tests.buffer.conftest import Ground, cycle, ground
 from tests.buffer.test_collisions import NAME, rest
@@ -27,7 +27,7 @@ OLD, NEW = fits("EXPTIME = 30", "OBJECT = 'M 31'"), fits("EXPTIME = 15", "FILTER
 @pytest.fixture
 def refusal(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refusal:
     """A conflict of two FITS files."""
-    monkeypatch.setattr(refusals, "REFRESH_S", 0.0)
+    monkeypatch.setattr(decisions, "REFRESH_S", 0.0)
     (tmp_path / "aside").mkdir()
     ground.options["duplicates"] = str(tmp_path / "aside")
     for content in (OLD, NEW):
