@@ -23,8 +23,9 @@ from ingest.causes import cause_of
 from ingest.checks import Check, StorageUnavailable, first_objection
 from ingest.claims import Claim, Claimed
 from ingest.ledger import Ledger
-from ingest.plugin_host import HostDied, IngestRaised, PluginHost, PluginUnavailable
+from ingest.plugin_host import PluginHost, PluginUnavailable
 from ingest.plugins.base import PluginConfigError
+from ingest.questions import Question
 from ingest.retries import next_attempt_on
 from ingest.statuses import DEFAULT_WANTED, Status
 from ingest.targets import Run
@@ -48,14 +49,6 @@ _STATUS_OF: Final = {
 
 class LeaseLost(Exception):
     """The claim cannot be renewed in time; somebody else may get these files."""
-
-
-class _CannotTell(Exception):
-    """The target cannot be asked what became of a file."""
-
-
-class _DoesNotTell(_CannotTell):
-    """It was asked, and did not answer."""
 
 
 class Batch:
@@ -117,11 +110,16 @@ class Batch:
         wanted = list(self._claim.files)
         if self._is_question(wanted[0]):
             # Lanes are not mixed: all of this claim are.
+            question = Question(
+                self._claim, self._run, self._host, self._ledger,
+                tick=self._tick, probing=self._probing,
+            )  # fmt: skip
             try:
-                wanted = self._ask(wanted, names)
+                wanted = question.ask({self._path(names[one.file_id]): one for one in wanted})
             except (LeaseLost, StopRequested):
                 claims.drop(self._claim, [claimed.ingestion_id for claimed in wanted])
                 return
+            self.tried = question.unanswered
         try:
             self._begin(wanted, names)
         except StorageUnavailable:
@@ -199,58 +197,6 @@ class Batch:
             for path, claimed in self._by_path.items()
             if claimed.ingestion_id in began
         }
-
-    def _ask(self, doubtful: list[Claimed], names: dict[int, str]) -> list[Claimed]:
-        """Ask the target about files whose outcome nobody saw; give those to be tried again."""
-        paths = {c.file_id: self._path(names[c.file_id]) for c in doubtful}
-        try:
-            there = self._present(list(paths.values()))
-        except _CannotTell as error:
-            self.tried = isinstance(error, _DoesNotTell)
-            if self._probing and self.tried:
-                # Asked again when it answers.
-                claims.drop(self._claim, [claimed.ingestion_id for claimed in doubtful])
-                return []
-            self._ledger.apply([self._still_unknown(claimed, str(error)) for claimed in doubtful])
-            return []
-        breaker.answered(self._run.ingester_id)
-        steps, again = [], []
-        retry = self._run.section.retry
-        for claimed in doubtful:
-            if paths[claimed.file_id] in there:
-                note = "the outcome was unknown; the target has the file"
-                steps.append(
-                    self._ledger.step(
-                        claimed, Status.SUCCESS, Status.UNKNOWN, claimed.attempts, note=note
-                    )
-                )
-            elif next_attempt_on(retry, Status.UNKNOWN, claimed.attempts, transient=True):
-                again.append(claimed)
-            else:
-                steps.append(self._still_unknown(claimed, "the target does not have the file"))
-        self._ledger.apply(steps)
-        return again
-
-    def _present(self, paths: list[str]) -> set[str]:
-        if not self._host.has_contains:
-            raise _CannotTell(
-                f"the plugin {self._run.section.plugin.name} cannot tell whether the file got in;"
-                " look at the target, and rerun the file if it did not"
-            )
-        try:
-            return self._host.contains(paths, timeout_s=self._run.section.timeout, tick=self._tick)
-        except (HostDied, IngestRaised) as error:
-            raise _DoesNotTell(f"the target could not be asked: {error}") from error
-
-    def _still_unknown(self, claimed: Claimed, message: str) -> Step:
-        return self._ledger.step(
-            claimed,
-            Status.UNKNOWN,
-            Status.UNKNOWN,
-            claimed.attempts,
-            message=message,
-            cause=cause_of(message),
-        )
 
     def _conclude(self, verdict: Verdict) -> None:
         """Note a verdict; it is written with others, soon."""
