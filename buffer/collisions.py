@@ -30,7 +30,7 @@ from buffer.hashing import checksums
 from buffer.io_errors import AsideError, ReleaseError, errors_as
 from buffer.ledger import Ledger
 from buffer.models import Choice, Decision, File, Refusal
-from buffer.names import escape, is_temporary, why_bad
+from buffer.names import escape, is_temporary_name, why_bad
 from buffer.passage import Passage
 from buffer.reading import Reading
 from buffer.trees import Tree
@@ -133,7 +133,7 @@ class Collisions:
         why = why_bad(arrival.relpath, name)
         if why is not None or "/" in name:
             raise _Void(f"{escape(name)} cannot be a name: {why or 'it has a slash'}")
-        if is_temporary("", name) or self._is_excluded(arrival.relpath, name):
+        if is_temporary_name(name) or self._is_excluded(arrival.relpath, name):
             raise _Void(f"the finder passes over files named {escape(name)}")
         if File.objects.filter(
             storage=self._passage.storage, relpath=arrival.relpath, filename=name

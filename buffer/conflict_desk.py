@@ -17,7 +17,7 @@ from django.utils import timezone
 from buffer import storages
 from buffer.fits_headers import Difference, Header, differences, read_header
 from buffer.models import Choice, Decision, File, Refusal, RefusalReason
-from buffer.names import escape, is_temporary, why_bad
+from buffer.names import escape, is_temporary_name, why_bad
 from buffer.problems import ConfigError
 from buffer.shown import unescape
 from buffer.storages import NotMounted
@@ -161,7 +161,7 @@ def _check_name(refusal: Refusal, name: str) -> None:
     why = why_bad(relpath, name)
     if why is not None:
         raise CannotDecide(f"{escape(name)} cannot be its new name: {why}")
-    if is_temporary("", name):
+    if is_temporary_name(name):
         raise CannotDecide(
             f"the finder passes over files named {escape(name)}: they look unfinished"
         )

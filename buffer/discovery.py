@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from buffer.names import RESERVED_NAMES, SIDECAR, TEMPORARY_DIRS, is_temporary, stems
+from buffer.names import RESERVED_NAMES, SIDECAR, TEMPORARY_DIRS, is_temporary_name, stems
 
 CHUNK_SIZE: Final = 10_000
 """Entries of one directory that are sorted together: bounds the memory of the walk."""
@@ -24,7 +24,7 @@ _MAX_DIRECTORY_BYTES: Final = 4096
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 Skip = Callable[[str, str], bool]
-Known = Callable[["Arrival"], bool]
+Known = Callable[[str, os.stat_result], bool]
 OnError = Callable[[str, OSError], None]
 OnEnter = Callable[[str, int], None]
 
@@ -53,14 +53,18 @@ class Arrival(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """``device:inode:size:mtime_ns``; another one means that the file changed (`str`)."""
-        st = self.stat
-        return f"{st.st_dev}:{st.st_ino}:{st.st_size}:{st.st_mtime_ns}"
+        """As `identity` gives it (`str`)."""
+        return identity(self.stat)
 
     @property
     def is_regular(self) -> bool:
         """Whether it is a regular file: no symbolic link, FIFO, socket or device (`bool`)."""
         return stat_module.S_ISREG(self.stat.st_mode)
+
+
+def identity(stat: os.stat_result) -> str:
+    """Give ``device:inode:size:mtime_ns``; another one means that the file changed."""
+    return f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}"
 
 
 def scan(
@@ -83,8 +87,8 @@ def scan(
         Called with relpath and filename of each non-directory; if it returns true, the entry is
         passed over before it costs a system call.
     known : `~collections.abc.Callable` or `None`
-        Called with each arrival as it is listed; if it returns true, that is passed over before
-        it costs its place in the order.
+        Called with the path and the state of each arrival as it is listed; if it returns true,
+        that is passed over before it costs its place in the order.
     onerror : `~collections.abc.Callable`
         Called with a path below the root (empty for the root) and the `OSError` for each
         directory that could not be read (or is gone) and each entry that could not be looked at.
@@ -123,7 +127,7 @@ def is_passed_over(relpath: str, filename: str, skip: Skip | None) -> bool:
     """Tell by its name alone that something other than a directory is no arrival."""
     if not relpath and filename in RESERVED_NAMES:
         return True
-    return is_temporary("", filename) or (skip is not None and skip(relpath, filename))
+    return is_temporary_name(filename) or (skip is not None and skip(relpath, filename))
 
 
 def is_walked(relpath: str, name: str) -> bool:
@@ -205,9 +209,9 @@ def _read_chunk(
                 continue
             if is_passed_over(relpath, name, skip):
                 continue
-            arrival = Arrival(relpath, name, entry.stat(follow_symlinks=False))
-            if known is None or not known(arrival):
-                chunk.append(arrival)
+            stat = entry.stat(follow_symlinks=False)
+            if known is None or not known(f"{relpath}/{name}" if relpath else name, stat):
+                chunk.append(Arrival(relpath, name, stat))
         except FileNotFoundError:
             continue
         except OSError as error:

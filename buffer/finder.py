@@ -276,12 +276,12 @@ class Finder:
             if not self._search.of_buffer or self._is_ready(arrival):
                 yield arrival
 
-    def _is_known(self, arrival: Arrival) -> bool:
+    def _is_known(self, path: str, stat: os.stat_result) -> bool:
         """Tell whether an arrival was dealt with and has not changed."""
-        if self._refusals.stands(arrival.path, arrival.stat) or (
-            self._tracked is not None and self._tracked.remembers(arrival)
+        if self._refusals.stands(path, stat) or (
+            self._tracked is not None and self._tracked.remembers(path, stat)
         ):
-            self._settling.forget(arrival.path)
+            self._settling.forget(path)
             return True
         return False
 

@@ -139,11 +139,14 @@ def is_temporary(relpath: str, filename: str) -> bool:
         True for ``.name.XXXXXX``, ``*.part``, ``*.partial``, ``*.tmp`` and for everything in a
         directory ``.~tmp~`` or ``.rsync-partial``.
     """
+    return is_temporary_name(filename) or not TEMPORARY_DIRS.isdisjoint(relpath.split("/"))
+
+
+def is_temporary_name(filename: str) -> bool:
+    """Tell that of the last part of a path alone; see `is_temporary`."""
     if filename.endswith(TEMPORARY_SUFFIXES):
         return True
-    if filename.startswith(".") and _RSYNC_TEMPORARY.fullmatch(filename):
-        return True
-    return not TEMPORARY_DIRS.isdisjoint(relpath.split("/"))
+    return filename.startswith(".") and _RSYNC_TEMPORARY.fullmatch(filename) is not None
 
 
 def stems(filename: str) -> Iterator[str]:

@@ -26,7 +26,6 @@ from buffer import decisions, steps
 from buffer.decisions import Decisions
 from buffer.models import TRANSIENT_REASONS, Decision, File, Refusal, RefusalReason, Storage
 from buffer.names import escape
-from buffer.settling import state_of
 
 logger = logging.getLogger(__name__)
 
@@ -283,7 +282,10 @@ class Refusals:
 
 
 def _identity(stat: os.stat_result) -> str:
-    return "%d:%d:%d:%d:%d" % state_of(stat)  # noqa: UP031 - twice as fast as an f-string
+    # UP031: twice as fast as an f-string.
+    return "%d:%d:%d:%d:%d" % (  # noqa: UP031
+        stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    )  # fmt: skip
 
 
 def _pause(tries: int, reason: str) -> float:

@@ -5,10 +5,11 @@ Only for finders that record files where they are; a moved file is gone from its
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence, Set
 from typing import Final
 
-from buffer.discovery import Arrival
+from buffer.discovery import Arrival, identity
 from buffer.models import File, Storage
 from buffer.names import why_bad
 
@@ -30,9 +31,9 @@ class Tracked:
         # Hashes only: the names of all files of a storage area would fill the memory.
         self._seen: set[int] = set()
 
-    def remembers(self, arrival: Arrival) -> bool:
+    def remembers(self, path: str, stat: os.stat_result) -> bool:
         """Tell whether the file was found to be tracked and has not changed since."""
-        return hash((arrival.path, arrival.identity)) in self._seen
+        return hash((path, identity(stat))) in self._seen
 
     def unknown(self, arrivals: Sequence[Arrival], updated: Set[str]) -> list[Arrival]:
         """Give those files that are not tracked, or have changed.

@@ -194,7 +194,8 @@ class WatchSearch(Walk):
             chunk = [
                 arrival
                 for arrival in map(self._arrival, part)
-                if arrival is not None and not (self._known and self._known(arrival))
+                if arrival is not None
+                and not (self._known and self._known(arrival.path, arrival.stat))
             ]
             sort(chunk)
             yield chunk

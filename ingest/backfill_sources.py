@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from buffer.exclusion import ExcludeList
-from buffer.names import RESERVED_NAMES, TEMPORARY_DIRS, escape, is_temporary
+from buffer.names import RESERVED_NAMES, TEMPORARY_DIRS, escape, is_temporary_name
 from buffer.trees import Tree
 
 #: After so many entries the walk lets its caller look at other things.
@@ -190,7 +190,7 @@ class Search:
                 self.matched |= self._source.is_complete(after)
                 below.append((path, after))
         elif self._source.is_match(states, name):
-            if not is_temporary("", name):
+            if not is_temporary_name(name):
                 self.matched = True
                 yield Candidate(path, 0 if state is None else state.st_size)
         elif (

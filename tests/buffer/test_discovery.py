@@ -126,9 +126,9 @@ def test_known_arrivals_are_passed_over(tmp_path: Path) -> None:
         make(tmp_path / name)
     asked = []
 
-    def known(arrival: Arrival) -> bool:
-        asked.append(arrival.path)
-        return arrival.stat.st_ino == (tmp_path / "sub/b").stat().st_ino
+    def known(path: str, stat: os.stat_result) -> bool:
+        asked.append(path)
+        return stat.st_ino == (tmp_path / "sub/b").stat().st_ino
 
     assert [a.path for a in scan(tmp_path, known=known, onerror=never)] == ["a", "sub/c"]
     assert sorted(asked) == ["a", "sub/b", "sub/c"]
