@@ -11,7 +11,8 @@ from buffer.histograms import TAKE_IN_S, Histogram
 from buffer.io_errors import CannotStore, SyncError, has_no_room, why, why_blocked
 from buffer.models import RefusalReason
 from buffer.passage import Passage
-from buffer.refusals import Refusals, Refused
+from buffer.refusals import Refusals
+from buffer.refused import Refused
 from buffer.settling import Settling, state_of
 
 
@@ -61,9 +62,9 @@ class Ledger:
         """Record why some arrivals are not taken in, in one transaction."""
         if not refused:
             return
-        with self.refusals.together():
-            for arrival, why_not in refused:
-                self.refusals.add(arrival.path, self._present(arrival).stat, why_not)
+        self.refusals.add_all(
+            (arrival.path, self._present(arrival).stat, why_not) for arrival, why_not in refused
+        )
         for arrival, _ in refused:
             self._account(arrival, "refused")
 

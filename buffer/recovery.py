@@ -40,7 +40,8 @@ from buffer.discovery import Arrival
 from buffer.duplicates import has_content, what_is_wrong
 from buffer.models import File, RefusalReason
 from buffer.passage import Passage
-from buffer.refusals import Refusals, Refused
+from buffer.refusals import Refusals
+from buffer.refused import Refused
 from buffer.settling import is_open_for_writing
 
 logger = logging.getLogger(__name__)

@@ -7,47 +7,27 @@ more than the walk that finds them.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
-import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 
-from buffer import decisions, steps
+from buffer import decisions, refused, steps
 from buffer.decisions import Decisions
-from buffer.models import TRANSIENT_REASONS, Decision, File, Refusal, RefusalReason, Storage
+from buffer.models import TRANSIENT_REASONS, Decision, Refusal, Storage
 from buffer.names import escape
+from buffer.refused import Draft, Refused, identity
 
 logger = logging.getLogger(__name__)
 
-FIRST_RETRY_S: Final = 5.0
-LONGEST_RETRY_S: Final = 300.0
-#: Where room was missing, somebody is at work to make some.
-LONGEST_FULL_S: Final = 60.0
 #: A look for it that takes longer than this comes less often in proportion; seconds.
 REFRESH_COST_S: Final = 0.1
 _PART: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why one arrival was refused."""
-
-    reason: RefusalReason
-    detail: str
-    checksum: str = ""
-    file: File | None = None
-    #: Set when nothing is left to decide: a duplicate that was deleted or set aside.
-    resolved_how: str = ""
 
 
 @dataclass(slots=True)
@@ -85,8 +65,6 @@ class Refusals:
         self._scan = 0
         # By the digest that is the row's key: to hold a hundred thousand paths would cost more.
         self._known: dict[bytes, _Known] = {}
-        #: What was known before the transaction of `together`.
-        self._before: dict[bytes, _Known | None] | None = None
         prefix = f"{storage.pk}\0{source}\0".encode("utf-8", "surrogateescape")
         self._prefix = hashlib.blake2b(prefix, digest_size=16)
         self._refresh_at = steady() + decisions.REFRESH_S
@@ -108,7 +86,7 @@ class Refusals:
         if known is None:
             return False
         known.scan = self._scan
-        if known.identity != _identity(stat):
+        if known.identity != identity(stat):
             return False
         if known.retry_at is None:
             return self.decisions.get(key) is None
@@ -117,7 +95,7 @@ class Refusals:
     def stands_for_good(self, path: str, stat: os.stat_result) -> bool:
         """Tell whether an arrival was refused, and time alone will not change that."""
         known = self._known.get(self._key(path)) if self._known else None
-        return known is not None and known.retry_at is None and known.identity == _identity(stat)
+        return known is not None and known.retry_at is None and known.identity == identity(stat)
 
     def is_transient(self, path: str) -> bool:
         """Tell whether a path has a standing refusal that time may heal."""
@@ -128,101 +106,61 @@ class Refusals:
         known = self._known.get(self._key(path)) if self._known else None
         return "" if known is None else known.reason
 
-    def add(self, path: str, stat: os.stat_result | None, refused: Refused) -> None:
-        """Record a refusal, with one line in the log.
+    def add(self, path: str, stat: os.stat_result | None, why_not: Refused) -> None:
+        """Record one refusal, as `add_all` does."""
+        self.add_all([(path, stat, why_not)])
+
+    def add_all(self, arrivals: Iterable[tuple[str, os.stat_result | None, Refused]]) -> None:
+        """Record refusals, all or none, with one line in the log for each that is new.
+
+        What could not be recorded is simply met again.
 
         Parameters
         ----------
-        path : `str`
-            Path below the source, as the file system has it.
-        stat : `os.stat_result` or `None`
-            What it is; None if it is gone.
-        refused : `Refused`
-            Why.
+        arrivals : `~collections.abc.Iterable`
+            Of each its path below the source as the file system has it, what it is (None if it is
+            gone), and why it was refused.
         """
-        key, identity = self._key(path), _identity(stat) if stat else ""
-        now = timezone.now()
-        shown = {
-            "reason": refused.reason,
-            "detail": refused.detail,
-            "size_bytes": stat.st_size if stat else None,
-            "mtime": _moment(stat.st_mtime) if stat else None,
-            "identity": identity,
-            "checksum": refused.checksum,
-            "file": refused.file,
-            "last_seen": now,
-        }
-        if refused.resolved_how:
-            shown |= {
-                "resolved_on": now,
-                "resolved_how": refused.resolved_how,
-                "resolved_by": "finder",
-            }
-        known = self._known.get(key)
-        tries = known.tries + 1 if known and known.reason == refused.reason else 0
-        pause = _pause(tries, refused.reason) if refused.reason in TRANSIENT_REASONS else None
-        shown["next_attempt_on"] = None if pause is None else now + timedelta(seconds=pause)
-        # No savepoint: within `together` all fails together.
-        with transaction.atomic(savepoint=False):
-            row = Refusal.objects.unresolved().filter(key=key.hex())
-            if not row.update(times_seen=F("times_seen") + 1, **shown):
-                Refusal.objects.create(
-                    storage=self._storage,
-                    source=self._source,
-                    path=escape(path),
-                    key=key.hex(),
-                    first_seen=now,
-                    **shown,
-                )
-        steps.reached("refusal recorded")
-        if self._before is not None:
-            self._before.setdefault(key, known)
-        # Not before it is recorded: what is remembered is not recorded again.
-        if refused.resolved_how:
-            self._known.pop(key, None)
-        else:
+        drafts = {}
+        for path, stat, why_not in arrivals:
+            key = self._key(path)
+            known = self._known.get(key)
+            tries = known.tries + 1 if known and known.reason == why_not.reason else 0
+            pause = refused.pause_s(why_not.reason, tries)
+            drafts[key] = Draft(key, path, stat, why_not, tries, pause)
+        refused.write(self._storage, self._source, drafts.values())
+        steps.reached("refusals recorded")
+        # Not before they are recorded: what is remembered is not recorded again.
+        for draft in drafts.values():
+            self._remember(draft)
+
+    def _remember(self, draft: Draft) -> None:
+        why_not = draft.refused
+        known = self._known.pop(draft.key, None)
+        if not why_not.resolved_how:
+            pause = draft.pause_s
             retry_at = None if pause is None else self._steady() + pause
-            self._known[key] = _Known(identity, refused.reason, retry_at, tries, self._scan)
-        if known is None or known.reason != refused.reason:
-            log = logger.info if refused.resolved_how else logger.warning
-            log(
+            self._known[draft.key] = _Known(
+                draft.identity, why_not.reason, retry_at, draft.tries, self._scan
+            )
+        if known is None or known.reason != why_not.reason:
+            logger.log(
+                logging.INFO if why_not.resolved_how else logging.WARNING,
                 "%s %s: %s%s",
-                refused.reason,
-                escape(path),
-                refused.detail,
-                f" ({refused.resolved_how})" if refused.resolved_how else "",
+                why_not.reason,
+                escape(draft.path),
+                why_not.detail,
+                f" ({why_not.resolved_how})" if why_not.resolved_how else "",
             )
 
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Record what is added meanwhile in one transaction; if that fails, nothing of it is known.
-
-        What was not committed is simply met again. So nothing that cannot be met again, such as a
-        file that is deleted, may happen meanwhile.
-        """
-        before: dict[bytes, _Known | None] = {}
-        self._before = before
-        try:
-            with transaction.atomic():
-                yield
-        except BaseException:
-            for key, known in before.items():
-                if known is None:
-                    self._known.pop(key, None)
-                else:
-                    self._known[key] = known
-            raise
-        finally:
-            self._before = None
-
-    def missing(self, path: str, refused: Refused) -> None:
+    def missing(self, path: str, why_not: Refused) -> None:
         """Record that something is not there, unless that is recorded and not due yet."""
         known = self._known.get(self._key(path))
         if known is not None and not known.identity:
             known.scan = self._scan
             if known.retry_at is None or self._steady() < known.retry_at:
                 return
-        self.add(path, None, refused)
+        self.add(path, None, why_not)
 
     def resolve_missing(self, path: str) -> None:
         """Close the refusal of something that was not there, and is there now."""
@@ -279,25 +217,3 @@ class Refusals:
         digest = self._prefix.copy()
         digest.update(path.encode("utf-8", "surrogateescape"))
         return digest.digest()
-
-
-def _identity(stat: os.stat_result) -> str:
-    # UP031: twice as fast as an f-string.
-    return "%d:%d:%d:%d:%d" % (  # noqa: UP031
-        stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-    )  # fmt: skip
-
-
-def _pause(tries: int, reason: str) -> float:
-    """Seconds until a transient refusal is tried again: doubling, with jitter."""
-    longest = LONGEST_FULL_S if reason == RefusalReason.STORAGE_FULL else LONGEST_RETRY_S
-    pause = min(FIRST_RETRY_S * 2.0 ** min(tries, 10), longest)
-    return pause * random.uniform(0.75, 1.25)
-
-
-def _moment(seconds: float) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, ValueError, OSError):
-        # File systems hold any number of seconds, far beyond the year 9999.
-        return None

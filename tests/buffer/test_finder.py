@@ -555,7 +555,7 @@ def test_a_refusal_that_could_not_be_recorded_is_not_forgotten(
 
     finder = ground.finder()
     with monkeypatch.context() as patch:
-        patch.setattr(Refusal.objects, "create", fail)
+        patch.setattr(Refusal.objects, "bulk_create", fail)
         assert cycle(finder).blocked
     assert cycle(finder).done == 1
     assert ground.refusal().reason == RefusalReason.NOT_REGULAR

@@ -7,18 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from buffer.models import Refusal, RefusalReason, Storage
-from buffer.refusals import (
-    FIRST_RETRY_S,
-    LONGEST_FULL_S,
-    LONGEST_RETRY_S,
-    Refusals,
-    Refused,
-    _pause,
-)
+from buffer.refusals import Refusals
+from buffer.refused import FIRST_RETRY_S, LONGEST_FULL_S, LONGEST_RETRY_S, Refused, pause_s
 
 pytestmark = pytest.mark.django_db
 
@@ -75,9 +69,15 @@ def test_a_passing_one_is_due_again(refusals: Refusals, path: Path, clock: Clock
 
 
 def test_pauses_grow_to_a_limit() -> None:
-    assert FIRST_RETRY_S * 0.7 < _pause(0, RefusalReason.EIO) < FIRST_RETRY_S * 1.3
-    assert _pause(99, RefusalReason.EIO) > LONGEST_RETRY_S * 0.7
-    assert _pause(99, RefusalReason.STORAGE_FULL) < LONGEST_FULL_S * 1.3
+    def pause(reason: RefusalReason, tries: int) -> float:
+        seconds = pause_s(reason, tries)
+        assert seconds is not None
+        return seconds
+
+    assert FIRST_RETRY_S * 0.7 < pause(RefusalReason.EIO, 0) < FIRST_RETRY_S * 1.3
+    assert pause(RefusalReason.EIO, 99) > LONGEST_RETRY_S * 0.7
+    assert pause(RefusalReason.STORAGE_FULL, 99) < LONGEST_FULL_S * 1.3
+    assert pause_s(RefusalReason.CONFLICT, 0) is None
 
 
 def test_remembered_over_a_restart(refusals: Refusals, storage: Storage, path: Path) -> None:
@@ -185,14 +185,47 @@ def test_missing(refusals: Refusals, clock: Clock) -> None:
 
 def test_together_or_not_at_all(refusals: Refusals, path: Path) -> None:
     refusals.add("known", path.lstat(), PASSING)
-    with pytest.raises(RuntimeError), refusals.together():
-        refusals.add("a", path.lstat(), LASTING)
-        refusals.add("known", path.lstat(), LASTING)
-        raise RuntimeError
+    two = [("a", path.lstat(), LASTING), ("known", path.lstat(), LASTING)]
+
+    def fail(execute: Any, sql: str, *arguments: Any) -> Any:
+        if sql.startswith("INSERT"):
+            raise OperationalError("away")
+        return execute(sql, *arguments)
+
+    with pytest.raises(OperationalError), connection.execute_wrapper(fail):
+        refusals.add_all(two)
+    assert Refusal.objects.get().reason == PASSING.reason
     assert not refusals.stands("a", path.lstat())
     assert refusals.reason("known") == PASSING.reason
     assert [row.path for row in Refusal.objects.all()] == ["known"]
-    with refusals.together():
-        refusals.add("a", path.lstat(), LASTING)
+    refusals.add_all(two)
     assert refusals.stands("a", path.lstat())
     assert Refusal.objects.filter(path="a").exists()
+    assert Refusal.objects.get(path="known").times_seen == 2
+
+
+def test_many_at_once(
+    refusals: Refusals, path: Path, django_assert_max_num_queries: object
+) -> None:
+    batch = [(f"{n}", path.lstat(), LASTING) for n in range(300)]
+    # SQLite takes some 50 rows in a statement.
+    with django_assert_max_num_queries(3 + 300 // 50):  # type: ignore[operator]
+        refusals.add_all(batch)
+    assert len(refusals) == Refusal.objects.unresolved().count() == 300
+    assert all(refusals.stands(name, stat) for name, stat, _ in batch)
+
+
+def test_one_that_a_person_closed_meanwhile_is_a_new_one(refusals: Refusals, path: Path) -> None:
+    refusals.add("a", path.lstat(), PASSING)
+
+    def close(execute: Any, sql: str, *arguments: Any) -> Any:
+        found = execute(sql, *arguments)
+        if sql.startswith("SELECT"):
+            with connection.cursor() as cursor:
+                cursor.execute("UPDATE buffer_refusal SET resolved_on = CURRENT_TIMESTAMP")
+        return found
+
+    with connection.execute_wrapper(close):
+        refusals.add("a", path.lstat(), PASSING)
+    assert [row.times_seen for row in Refusal.objects.order_by("id")] == [1, 1]
+    assert Refusal.objects.unresolved().count() == 1
