@@ -20,8 +20,8 @@ from buffer.processes import read_process
 BEAT_EVERY_S: Final = 5.0
 #: Not heard of for this long: dead, or cut off.
 SILENT_AFTER_S: Final = 30.0
-#: How long a run that ends waits for a database that is away: less than a supervisor waits for it.
-_LAST_WORDS_S: Final = 5.0
+#: How long the end of a run waits for a database that is away, so that it can be said.
+LAST_WORDS_S: Final = 3.0
 _SILENT_AFTER = timedelta(seconds=SILENT_AFTER_S)
 _KEPT_FOR = timedelta(days=7)
 _SESSIONS_KEPT_FOR = timedelta(minutes=10)
@@ -39,10 +39,12 @@ class Heartbeat:
     ----------
     row_id : `int`
         Id of the row; `begin` makes one.
+    last_words_s : `float`, optional
+        How long its end may wait for a database that is away, in s.
     """
 
-    def __init__(self, row_id: int) -> None:
-        self.id = row_id
+    def __init__(self, row_id: int, last_words_s: float = 0.0) -> None:
+        self.id, self._last_words_s = row_id, last_words_s
         self._next = 0.0
         self._message: str | None = None
 
@@ -86,7 +88,8 @@ class Heartbeat:
             started_on=Now(),
             seen_on=Now(),
         )
-        return cls(row.pk)
+        # The end of a session interests nobody, and its worker may be in a hurry.
+        return cls(row.pk, 0.0 if kind == ComponentKind.SESSION else LAST_WORDS_S)
 
     def beat(
         self,
@@ -122,15 +125,15 @@ class Heartbeat:
             self._next = time.monotonic() + BEAT_EVERY_S
 
     def stop(self) -> None:
-        """Say that this run has ended; for some seconds also to a database that is just away.
+        """Say that this run has ended; if the database is just away, when it is back in a moment.
 
         Later the next start of the same work closes the row.
         """
-        until = time.monotonic() + _LAST_WORDS_S
+        until = time.monotonic() + self._last_words_s
         while not self._write({"stopped_on": Now(), "seen_on": Now(), "message": ""}):
             if time.monotonic() >= until:
                 return
-            time.sleep(_LAST_WORDS_S / 20)
+            time.sleep(self._last_words_s / 20)
 
     def _write(self, fields: dict[str, Any]) -> bool:
         try:

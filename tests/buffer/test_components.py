@@ -139,8 +139,16 @@ def test_a_run_that_ends_while_the_database_is_away_says_so_when_it_is_back() ->
 
 @pytest.mark.django_db(transaction=True)
 def test_a_run_that_ends_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(components, "LAST_WORDS_S", 0.2)
     heartbeat = begin()
-    monkeypatch.setattr(components, "_LAST_WORDS_S", 0.2)
     with away_for(statements=1000):
+        heartbeat.stop()
+    assert Component.objects.get().stopped_on is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_end_of_a_session_waits_for_nothing() -> None:
+    heartbeat = Heartbeat.begin(ComponentKind.SESSION, "target")
+    with away_for(statements=1):
         heartbeat.stop()
     assert Component.objects.get().stopped_on is None
