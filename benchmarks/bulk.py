@@ -28,7 +28,8 @@ _MODELS: Final[tuple[type[Model], ...]] = (
 def in_bulk() -> Iterator[None]:
     """Let rows be inserted fast, and leave the default database as after a vacuum.
 
-    On PostgreSQL the tables are unlogged from now on: empty after a crash of the server.
+    On PostgreSQL the tables are unlogged from now on: empty after a crash of the server. What is
+    set meanwhile lasts as long as the connection, which is to be closed afterwards.
     """
     with _sqlite() if connection.vendor == "sqlite" else _postgres():
         yield

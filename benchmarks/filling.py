@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, connections
 
 from benchmarks.bulk import in_bulk
 from buffer.models import Storage
@@ -157,3 +157,5 @@ def fill(files: int) -> None:
             " AND ingest_ingestion.file_id = event.file_id",
             values,
         )
+    # What was set for filling ends with the connection.
+    connections.close_all()

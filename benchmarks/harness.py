@@ -255,7 +255,7 @@ def read(path: Path) -> list[Result]:
     return [Result(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
 
 
-def ground() -> Path:
+def bench_dir() -> Path:
     """Give the directory of what is measured: on the checkout's file system, unless told else."""
     path = Path(os.environ.get("BENCH_DIR") or RESULTS)
     path.mkdir(parents=True, exist_ok=True)
@@ -314,7 +314,7 @@ def _run_in_child(run: Callable[[Bench], None], name: str, database: str, option
 @contextlib.contextmanager
 def _ground(database: str, quick: bool) -> Iterator[tuple[str, Path]]:
     """Make a directory and a migrated database, and turn Django to it."""
-    scratch = Path(tempfile.mkdtemp(prefix="bench-", dir=ground()))
+    scratch = Path(tempfile.mkdtemp(prefix="bench-", dir=bench_dir()))
     try:
         with _postgres(quick) if database == "postgresql" else _sqlite(scratch) as url:
             use(Database.model_validate({"engine": url}))

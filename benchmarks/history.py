@@ -7,6 +7,7 @@ databases are kept, since ten million files and thirty million events take minut
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -19,7 +20,7 @@ from django.db import connection, connections
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 
 from benchmarks.bulk import in_bulk
-from benchmarks.harness import ground
+from benchmarks.harness import bench_dir
 from buffer import storages
 from buffer.database import use
 from buffer.names import MARKER_NAME
@@ -76,8 +77,12 @@ _INGESTIONS: Final = """
 
 
 def name(files: int) -> str:
-    """Name the PostgreSQL database, or the SQLite file without its suffix, of so many files."""
-    return f"endpoint_history_{files}"
+    """Name the PostgreSQL database, or the SQLite file without its suffix, of so many files.
+
+    It belongs to a directory: another one has another storage area and a database of its own.
+    """
+    place = hashlib.blake2b(os.fsencode(bench_dir().resolve()), digest_size=4).hexdigest()
+    return f"endpoint_history_{files}_{place}"
 
 
 def ensure(database: str, files: int) -> str:
@@ -114,7 +119,7 @@ def drop(database: str, files: int) -> None:
     if database == "postgresql":
         _server(f"DROP DATABASE IF EXISTS {name(files)} WITH (FORCE)")
     else:
-        for path in ground().glob(f"{name(files)}.sqlite3*"):
+        for path in bench_dir().glob(f"{name(files)}.sqlite3*"):
             path.unlink()
     shutil.rmtree(storage_area(database, files))
 
@@ -127,7 +132,7 @@ def turn_to(url: str) -> None:
 
 def storage_area(database: str, files: int) -> Path:
     """Give the storage area's root, which holds nothing: who measures needs its marker only."""
-    path = ground() / f"{name(files)}-{database}"
+    path = bench_dir() / f"{name(files)}-{database}"
     path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -182,7 +187,7 @@ def _create(database: str, files: int) -> None:
 
 def _url(database: str, files: int) -> str:
     if database == "sqlite":
-        return f"sqlite:///{ground() / name(files)}.sqlite3"
+        return f"sqlite:///{bench_dir() / name(files)}.sqlite3"
     return f"{SERVER.rpartition('/')[0]}/{name(files)}"
 
 

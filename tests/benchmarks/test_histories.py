@@ -19,13 +19,14 @@ from tests.conftest import unavailable
 TOP = Path(__file__).resolve().parent.parent.parent
 
 
-def run(module: str, *arguments: str, ground: Path, server: str = "") -> str:
+def run(module: str, *arguments: str, ground: Path, server: str = "", most: int = 0) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
     environment |= {"BENCH_DIR": str(ground), "BENCH_POSTGRES_URL": server}
     ran = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{module}", *arguments],
-        cwd=TOP, env=environment, check=True, timeout=200, capture_output=True, text=True,
+        cwd=TOP, env=environment, timeout=200, capture_output=True, text=True,
     )  # fmt: skip
+    assert ran.returncode <= most, ran.stdout + ran.stderr
     return ran.stdout
 
 
@@ -71,5 +72,6 @@ def test_flatness_on_postgresql(tmp_path: Path, server: str) -> None:
 def test_pages(tmp_path: Path, server: str, database: str) -> None:
     # Fewer would leave no file that failed: the newest 60,000 wait.
     some = ("--files", "100000", "--only", "search", "--server", server.rpartition("/")[0])
-    said = run("pages", *some, "--database", database, "--cpu", ground=tmp_path)
-    assert "files: search: name" in said
+    # 1 tells of slow pages, which is not a test's business.
+    said = run("pages", *some, "--database", database, ground=tmp_path, most=1)
+    assert "files: search: name" in said and "over their limit" in said
