@@ -212,10 +212,13 @@ def _finders(runs: list[Component]) -> Iterator[Metric]:
         "endpoint_finder_blocked", "1: it can take nothing in, or failed.", labels=labels
     )
     kept = GaugeMetricFamily(
-        "endpoint_kept_copies", "Copies of arrivals that were lost, for a person.", labels=labels
+        "endpoint_kept_copies",
+        "Copies of lost arrivals in the storage area of a finder at work.",
+        labels=labels,
     )
     standing = OperatorPause.objects.standing().filter(kind=ComponentKind.FINDER)
     paused = set(standing.values_list("host", "subject"))
+    now = dialect.clock()
     for row in runs:
         values = [escape(row.subject), row.host]
         for kind in _KINDS:
@@ -223,7 +226,8 @@ def _finders(runs: list[Component]) -> Iterator[Metric]:
         _add(take_ins, values, Histogram.load(row.measures.get("take_in", {}), TAKE_IN_S))
         unsettled.add_metric(values, row.counters.get("waiting", 0))
         blocked.add_metric(values, bool(row.message) and (row.host, row.subject) not in paused)
-        kept.add_metric(values, len(row.measures.get("kept", [])))
+        if components.is_live(row, now):
+            kept.add_metric(values, len(row.measures.get("kept", [])))
         if row.measures.get("stored_at"):
             stored.add_metric(values, row.measures["stored_at"])
         for area, number in row.measures.get("free_bytes", {}).items():
