@@ -53,7 +53,7 @@ class Arrival(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """As `identity` gives it (`str`)."""
+        """What the function `identity` gives for it (`str`)."""
         return identity(self.stat)
 
     @property

@@ -40,7 +40,7 @@ from buffer.passage import Passage
 from buffer.problems import ConfigError
 from buffer.recovery import Recovery
 from buffer.refusals import Refusals
-from buffer.refused import Refused
+from buffer.refusing import Refused
 from buffer.search import Search, Walk
 from buffer.settling import Settling, state_of
 from buffer.storages import NotMounted, open_tree

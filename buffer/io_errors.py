@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from buffer.models import RefusalReason
-from buffer.refused import Refused
+from buffer.refusing import Refused
 from buffer.trees import Tree
 
 

@@ -12,7 +12,7 @@ from buffer.io_errors import CannotStore, SyncError, has_no_room, why, why_block
 from buffer.models import RefusalReason
 from buffer.passage import Passage
 from buffer.refusals import Refusals
-from buffer.refused import Refused
+from buffer.refusing import Refused
 from buffer.settling import Settling, state_of
 
 

@@ -19,7 +19,7 @@ from buffer.finder_config import Finder as FinderSection
 from buffer.models import RefusalReason
 from buffer.names import escape, is_temporary
 from buffer.refusals import Refusals
-from buffer.refused import Refused
+from buffer.refusing import Refused
 from buffer.rsync_lines import BadLine, LogEntry
 from buffer.rsync_logs import RsyncLog
 from buffer.rsync_reader import read_log

@@ -143,7 +143,7 @@ def is_temporary(relpath: str, filename: str) -> bool:
 
 
 def is_temporary_name(filename: str) -> bool:
-    """Tell that of the last part of a path alone; see `is_temporary`."""
+    """Tell by the last part of a path alone if it is temporary; see `is_temporary`."""
     if filename.endswith(TEMPORARY_SUFFIXES):
         return True
     return filename.startswith(".") and _RSYNC_TEMPORARY.fullmatch(filename) is not None

@@ -14,7 +14,7 @@ from buffer.models import RefusalReason
 from buffer.names import why_bad
 from buffer.passage import Passage
 from buffer.reading import Reading, Unsettled, read
-from buffer.refused import Refused
+from buffer.refusing import Refused
 from buffer.settling import is_open_for_writing, state_of
 
 #: Reading and hashing release Python's lock; more threads than this only queue at the medium.

@@ -41,7 +41,7 @@ from buffer.duplicates import has_content, what_is_wrong
 from buffer.models import File, RefusalReason
 from buffer.passage import Passage
 from buffer.refusals import Refusals
-from buffer.refused import Refused
+from buffer.refusing import Refused
 from buffer.settling import is_open_for_writing
 
 logger = logging.getLogger(__name__)

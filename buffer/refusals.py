@@ -17,15 +17,15 @@ from typing import Final
 
 from django.utils import timezone
 
-from buffer import decisions, refused, steps
+from buffer import decisions, refusing, steps
 from buffer.decisions import Decisions
 from buffer.models import TRANSIENT_REASONS, Decision, Refusal, Storage
 from buffer.names import escape
-from buffer.refused import Draft, Refused, identity
+from buffer.refusing import Draft, Refused, full_identity
 
 logger = logging.getLogger(__name__)
 
-#: A look for it that takes longer than this comes less often in proportion; seconds.
+#: A look at what stands that takes longer than this comes less often in proportion; seconds.
 REFRESH_COST_S: Final = 0.1
 _PART: Final = 500
 
@@ -86,7 +86,7 @@ class Refusals:
         if known is None:
             return False
         known.scan = self._scan
-        if known.identity != identity(stat):
+        if known.identity != full_identity(stat):
             return False
         if known.retry_at is None:
             return self.decisions.get(key) is None
@@ -95,7 +95,9 @@ class Refusals:
     def stands_for_good(self, path: str, stat: os.stat_result) -> bool:
         """Tell whether an arrival was refused, and time alone will not change that."""
         known = self._known.get(self._key(path)) if self._known else None
-        return known is not None and known.retry_at is None and known.identity == identity(stat)
+        return (
+            known is not None and known.retry_at is None and known.identity == full_identity(stat)
+        )
 
     def is_transient(self, path: str) -> bool:
         """Tell whether a path has a standing refusal that time may heal."""
@@ -113,7 +115,8 @@ class Refusals:
     def add_all(self, arrivals: Iterable[tuple[str, os.stat_result | None, Refused]]) -> None:
         """Record refusals, all or none, with one line in the log for each that is new.
 
-        What could not be recorded is simply met again.
+        What could not be recorded is met again, unless it is gone by then, as a duplicate is that
+        was deleted.
 
         Parameters
         ----------
@@ -126,9 +129,9 @@ class Refusals:
             key = self._key(path)
             known = self._known.get(key)
             tries = known.tries + 1 if known and known.reason == why_not.reason else 0
-            pause = refused.pause_s(why_not.reason, tries)
+            pause = refusing.pause_s(why_not.reason, tries)
             drafts[key] = Draft(key, path, stat, why_not, tries, pause)
-        refused.write(self._storage, self._source, drafts.values())
+        refusing.write(self._storage, self._source, drafts.values())
         steps.reached("refusals recorded")
         # Not before they are recorded: what is remembered is not recorded again.
         for draft in drafts.values():

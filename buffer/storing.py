@@ -23,7 +23,7 @@ from buffer.names import escape
 from buffer.passage import Passage
 from buffer.reading import Reading
 from buffer.recording import Row
-from buffer.refused import Refused
+from buffer.refusing import Refused
 from buffer.trees import Tree
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from buffer.models import File, RefusalReason
 from buffer.opening import Opening
 from buffer.passage import Passage
 from buffer.reading import Reading
-from buffer.refused import Refused
+from buffer.refusing import Refused
 from buffer.storing import Storing
 
 

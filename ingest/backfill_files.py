@@ -13,7 +13,7 @@ from buffer.hashing import ALGORITHMS, BLOCK_BYTES
 from buffer.io_errors import why
 from buffer.models import File, RefusalReason
 from buffer.names import why_bad
-from buffer.refused import Refused
+from buffer.refusing import Refused
 from buffer.settling import state_of
 from buffer.trees import Tree
 

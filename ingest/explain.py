@@ -127,7 +127,7 @@ def explain(path: str) -> Explanation:
     refusal_facts = [_refusal_facts(row) for row in refusals]
     return Explanation(
         path=escape(path),
-        verdict=_verdict(facts, refusal_facts, buffers, known=places.are_known),
+        verdict=_verdict(facts, refusal_facts, buffers, known=places.any_known),
         files=facts,
         refusals=refusal_facts,
         buffers=buffers,

@@ -42,7 +42,7 @@ class Places:
         self._below = {root: _below(root, path) for root in roots}
 
     @property
-    def are_known(self) -> bool:
+    def any_known(self) -> bool:
         """Whether there is any storage area or buffer."""
         return bool(self._below)
 

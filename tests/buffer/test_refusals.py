@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from buffer.models import Refusal, RefusalReason, Storage
 from buffer.refusals import Refusals
-from buffer.refused import FIRST_RETRY_S, LONGEST_FULL_S, LONGEST_RETRY_S, Refused, pause_s
+from buffer.refusing import FIRST_RETRY_S, LONGEST_FULL_S, LONGEST_RETRY_S, Refused, pause_s
 
 pytestmark = pytest.mark.django_db
 
