@@ -100,7 +100,9 @@ class Opener:
         """Look once more through the ids that were passed by a time long enough ago."""
         opened = 0
         while self._settled < upto:
-            end = min(self._settled + SLICE, upto)
+            # By rows, not by numbers: there may be wide gaps between ids.
+            ids = File.objects.filter(id__gt=self._settled, id__lte=upto).order_by("id")
+            end = ids.values_list("id", flat=True)[SLICE - 1 : SLICE].first() or upto
             opened += self._open(self._settled, end)
             self._settled = end
         return opened

@@ -106,6 +106,21 @@ def test_what_is_a_minute_late_is_found_at_any_rate_of_arrivals(
     assert late.pk in opened(ingester)
 
 
+def test_a_wide_gap_between_ids_costs_a_late_look_nothing(
+    ingester: Ingester, make_file: MakeFile, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    clock = 0.0
+    opener = Opener(ingester, "w", steady=lambda: clock)
+    make_file()
+    make_file(pk=10**12)
+    while opener.step():
+        pass
+    opener.sweep()
+    clock += opening.LATE_S
+    with django_assert_max_num_queries(20):
+        opener.sweep()
+
+
 def test_files_of_other_storages_are_not_touched(
     ingester: Ingester, make_file: MakeFile, tmp_path: Path
 ) -> None:
