@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from buffer import signals
 from buffer.models import File, Storage
 from ingest.models import Ingester
 from tests import hypothesis_profiles
@@ -25,6 +26,12 @@ def unavailable(reason: str) -> None:
     if os.environ.get("REQUIRE_SERVERS"):
         pytest.fail(f"nothing may be skipped here, but {reason}")
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def nobody_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test be in a hurry because an earlier one stopped a command in this process."""
+    monkeypatch.setattr(signals, "_latest", None)
 
 
 @pytest.fixture
