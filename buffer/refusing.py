@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from buffer.models import TRANSIENT_REASONS, File, Refusal, RefusalReason, Storage
 from buffer.names import escape
+from buffer.settling import state_of
 
 FIRST_RETRY_S: Final = 5.0
 LONGEST_RETRY_S: Final = 300.0
@@ -136,10 +137,7 @@ def write(storage: Storage, source: str, drafts: Collection[Draft]) -> None:
 
 def full_identity(stat: os.stat_result) -> str:
     """Give device, inode, size, mtime and ctime: more than a stored file is known by."""
-    # UP031: twice as fast as an f-string.
-    return "%d:%d:%d:%d:%d" % (  # noqa: UP031
-        stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-    )  # fmt: skip
+    return "%d:%d:%d:%d:%d" % state_of(stat)  # noqa: UP031 - twice as fast as an f-string
 
 
 def _moment(seconds: float) -> datetime | None:
