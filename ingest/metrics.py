@@ -7,6 +7,7 @@ and what only a process knows from what it wrote with its heartbeat. No label ha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Final
 
 from django.db.models import Count
@@ -54,11 +55,12 @@ class FromDatabase(Collector):
         yield info
         runs = [row for kind in _WATCHED for row in components.latest(kind)]
         ingesters = list(Ingester.objects.order_by("name"))
-        yield from _backlogs(ingesters)
+        now = dialect.clock()
+        yield from _backlogs(ingesters, now)
         yield from _events({row.pk: row.name for row in ingesters})
         yield from _refusals()
-        yield from _components(runs)
-        yield from _finders([row for row in runs if row.kind == ComponentKind.FINDER])
+        yield from _components(runs, now)
+        yield from _finders([row for row in runs if row.kind == ComponentKind.FINDER], now)
         yield from _pauses(ingesters)
         yield from _alerts()
         yield from _ingesters([row for row in runs if row.kind == ComponentKind.INGESTER])
@@ -68,7 +70,7 @@ registry = CollectorRegistry(auto_describe=False)
 registry.register(FromDatabase())
 
 
-def _backlogs(ingesters: list[Ingester]) -> Iterator[Metric]:
+def _backlogs(ingesters: list[Ingester], now: datetime) -> Iterator[Metric]:
     files = GaugeMetricFamily(
         "endpoint_waiting_files", "Files that wait for an attempt.", labels=["ingester"]
     )
@@ -85,7 +87,7 @@ def _backlogs(ingesters: list[Ingester]) -> Iterator[Metric]:
     held = GaugeMetricFamily(
         "endpoint_held_files", "Files that workers hold now.", labels=["ingester"]
     )
-    claims, now = waiting.held(), dialect.clock()
+    claims = waiting.held()
     for row in ingesters:
         backlog = waiting.backlog(row)
         files.add_metric([row.name], backlog.files)
@@ -161,7 +163,7 @@ def _alerts() -> Iterator[Metric]:
     )
 
 
-def _components(runs: list[Component]) -> Iterator[Metric]:
+def _components(runs: list[Component], now: datetime) -> Iterator[Metric]:
     labels = ["component", "subject", "host"]
     up = GaugeMetricFamily(
         "endpoint_component_up", "1: at work; 0: silent, or stopped in order.", labels=labels
@@ -177,7 +179,6 @@ def _components(runs: list[Component]) -> Iterator[Metric]:
         "For how long its idle workers have left wake-ups waiting.",
         labels=labels,
     )
-    now = dialect.clock()
     for row in runs:
         values = [row.kind, escape(row.subject), row.host]
         live = components.is_live(row, now)
@@ -189,7 +190,7 @@ def _components(runs: list[Component]) -> Iterator[Metric]:
     yield from (up, stopped, age, canary)
 
 
-def _finders(runs: list[Component]) -> Iterator[Metric]:
+def _finders(runs: list[Component], now: datetime) -> Iterator[Metric]:
     labels = ["source", "host"]
     arrivals = CounterMetricFamily(
         "endpoint_arrivals", "Arrivals by what became of them.", labels=[*labels, "outcome"]
@@ -218,7 +219,6 @@ def _finders(runs: list[Component]) -> Iterator[Metric]:
     )
     standing = OperatorPause.objects.standing().filter(kind=ComponentKind.FINDER)
     paused = set(standing.values_list("host", "subject"))
-    now = dialect.clock()
     for row in runs:
         values = [escape(row.subject), row.host]
         for kind in _KINDS:
