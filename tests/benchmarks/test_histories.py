@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -13,29 +10,7 @@ import psycopg2
 import pytest
 
 from benchmarks.harness import read
-from tests import servers
-from tests.conftest import unavailable
-
-TOP = Path(__file__).resolve().parent.parent.parent
-
-
-def run(module: str, *arguments: str, ground: Path, server: str = "", most: int = 0) -> str:
-    environment = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
-    environment |= {"BENCH_DIR": str(ground), "BENCH_POSTGRES_URL": server}
-    ran = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{module}", *arguments],
-        cwd=TOP, env=environment, timeout=200, capture_output=True, text=True,
-    )  # fmt: skip
-    assert ran.returncode <= most, ran.stdout + ran.stderr
-    return ran.stdout
-
-
-@pytest.fixture
-def server() -> str:
-    url = servers.postgres_url()
-    if url is None:
-        unavailable("there is no PostgreSQL server")
-    return url
+from tests.benchmarks.running import run
 
 
 @pytest.fixture
