@@ -241,48 +241,52 @@ def test_a_conflict_is_resolved(night: Night, operator: Operator) -> None:
     operator.reads("Nothing needs a person")
 
 
+def pause(operator: Operator, what: str, *, beside: str, called: str, note: str) -> None:
+    """Pause a component from its row on the front page, and read who did it and why."""
+    with operator.does(f"pause {what}"):
+        operator.click("Pause", beside=beside)
+        operator.write("Note:", note)
+        operator.click("Pause")
+        operator.reads(f"{called}: paused", "paused by ann", note)
+
+
+def resume(
+    operator: Operator, what: str, *, called: str, note: str, night: Night, late: str
+) -> None:
+    """Resume it from what needs a person, and wait until a file that came meanwhile got in."""
+    with operator.does(f"resume {what}"):
+        operator.click("Resume it there")
+        operator.write("Note:", note)
+        operator.click("Resume")
+        operator.reads(f"{called}: goes on")
+        operator.waits(lambda: night.is_in(late))
+    operator.go(FRONT_PAGE)
+    operator.reads("Nothing needs a person")
+
+
 def test_an_ingester_is_paused_and_resumed(night: Night, operator: Operator) -> None:
     night.land(GOOD)
-    with operator.does("pause an ingester"):
-        operator.click("Pause", beside="file_events")
-        operator.write("Note:", "the registry moves")
-        operator.click("Pause")
-        operator.reads("file_events: paused", "paused by ann", "the registry moves")
+    name = "file_events"
+    pause(operator, "an ingester", beside=name, called=name, note="the registry moves")
     late = "g_000009.fits"
     night.product.land(f"night/{late}")
     operator.waits(lambda: night.product.status_of(late) == Status.UNTRIED)
     with pytest.raises(TimeoutException):
         # Ten of the ingester's cycles.
         operator.waits(lambda: night.product.history(late) != [Status.UNTRIED], seconds=1)
-    with operator.does("resume an ingester"):
-        operator.reads("a person has paused it", "the registry moves")
-        operator.click("Resume it there")
-        operator.write("Note:", "it has moved")
-        operator.click("Resume")
-        operator.reads("file_events: goes on")
-        operator.waits(lambda: night.is_in(late))
     operator.go(FRONT_PAGE)
-    operator.reads("Nothing needs a person")
+    operator.reads("a person has paused it", "the registry moves")
+    resume(operator, "an ingester", called=name, note="it has moved", late=late, night=night)
 
 
 def test_a_finder_is_paused_and_resumed(night: Night, operator: Operator) -> None:
     night.land(GOOD)
-    with operator.does("pause a finder"):
-        operator.click("Pause", beside="finder")
-        operator.write("Note:", "a disk is exchanged")
-        operator.click("Pause")
-        operator.reads("paused.", "paused by ann", "a disk is exchanged")
+    name = f"{night.product.buffer} on {socket.gethostname()}"
+    pause(operator, "a finder", beside="finder", called=name, note="a disk is exchanged")
     late = "g_000009.fits"
     night.product.land(f"night/{late}")
     arrival = night.product.buffer / "night" / late
     with pytest.raises(TimeoutException):
         # Ten of the finder's cycles.
         operator.waits(lambda: not arrival.exists(), seconds=1)
-    with operator.does("resume a finder"):
-        operator.click("Resume it there")
-        operator.write("Note:", "it is in")
-        operator.click("Resume")
-        operator.reads("goes on")
-        operator.waits(lambda: night.is_in(late))
-    operator.go(FRONT_PAGE)
-    operator.reads("Nothing needs a person")
+    resume(operator, "a finder", called=name, note="it is in", late=late, night=night)
