@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from buffer.names import escape
 from buffer.problems import Problem
-from buffer.redaction import redact
+from buffer.redaction import redact_slip
 from buffer.values import Expects
 from buffer.yamlfile import Document, KeyPath, show_key
 
@@ -108,7 +108,7 @@ def show(value: Any, key: KeyPath = ()) -> str:
     if "://" in value:
         # Whatever follows may hold a password, well-formed or not.
         return f'"{escape(value.partition("://")[0])[:MAX_SHOWN]}://..."'
-    shown = escape(redact(value))
+    shown = escape(redact_slip(value))
     if len(shown) > MAX_SHOWN:
         shown = f"{shown[:MAX_SHOWN]}..."
     return f'"{shown}"'

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from buffer.names import escape
+from buffer.redaction import redact_slip
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -21,7 +22,8 @@ class Problem:
     def show(self, path: str) -> str:
         """Give the problem as one line for an operator; ``path`` names the file."""
         place = f"{escape(path)}:{self.line}" if self.line else escape(path)
-        return f"{place}: {self.key}: {self.text}" if self.key else f"{place}: {self.text}"
+        text = redact_slip(self.text)
+        return f"{place}: {self.key}: {text}" if self.key else f"{place}: {text}"
 
 
 class ConfigError(Exception):
@@ -31,7 +33,7 @@ class ConfigError(Exception):
     ----------
     problems : `str` or `~collections.abc.Iterable` [`str`]
         One line per problem, each complete in itself: where, what was expected, what to do.
-        They must be free of secrets.
+        What looks like a password in them is hidden.
 
     Attributes
     ----------
@@ -40,5 +42,6 @@ class ConfigError(Exception):
     """
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        lines = [problems] if isinstance(problems, str) else problems
+        self.problems = [redact_slip(line) for line in lines]
         super().__init__("\n".join(self.problems))

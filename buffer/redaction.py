@@ -15,9 +15,20 @@ _IN_WORDS = re.compile(
     r"(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s&,;)}\]\"']+)"
 )
 
+_AFTER_COLON = re.compile(r":\S+@")
+
 
 def redact(text: str) -> str:
     """Replace every password in ``text`` that belongs to a URL or is named as one by ``***``."""
     if "://" in text:
         text = _IN_URL.sub(rf"\1:{HIDDEN}@", text)
     return _IN_WORDS.sub(rf"\1{HIDDEN}", text)
+
+
+def redact_slip(text: str) -> str:
+    """Redact a line about a configuration, in which a slip may have cut a URL anywhere.
+
+    ``user:password@host`` is hidden without a scheme in front of it too. Too much for a log, where
+    the names of files may look like that.
+    """
+    return _AFTER_COLON.sub(f":{HIDDEN}@", redact(text))

@@ -19,7 +19,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from buffer.names import escape
 from buffer.problems import ConfigError, Problem
-from buffer.redaction import redact
+from buffer.redaction import HIDDEN, redact, redact_slip
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 30
@@ -58,7 +58,9 @@ def show_key(key: KeyPath) -> str:
         if isinstance(part, int):
             shown += f"[{part}]"
         else:
-            shown += ("." if shown else "") + escape(redact(part))
+            # No key has an @, but the rest of a URL that a slip has cut has one: after a password.
+            _, at, after = part.rpartition("@")
+            shown += ("." if shown else "") + escape(redact(f"{HIDDEN}@{after}" if at else part))
     return shown
 
 
@@ -157,7 +159,7 @@ class _Composer(yaml.SafeLoader):
         if getattr(event, "anchor", None) is not None:
             raise _NotReadableError(f"anchors (&name) are not supported{_quote('&')}", line)
         if (tag := getattr(event, "tag", None)) is not None:
-            tag = escape(tag.replace(_TAG, "!!"))[:40]
+            tag = escape(redact_slip(tag.replace(_TAG, "!!")))[:40]
             raise _NotReadableError(f"tags ({tag}) are not supported{_quote('!')}", line)
         self.depth += 1
         if self.depth > MAX_DEPTH:

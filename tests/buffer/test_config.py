@@ -20,6 +20,7 @@ from buffer.finder_config import (
     StandardAction,
     check_paths,
 )
+from buffer.problems import Problem
 from buffer.sections import Database
 
 TOP = Path(__file__).resolve().parent.parent.parent
@@ -241,6 +242,15 @@ def test_wrong_table_names(tmp_path: Path, tablenames: str, expected: str) -> No
         "database: {password: hunter2}",
         "'postgres://tester:hunter2@h/d': 1",
         "postgres://tester:hunter2@h/d: {a: 1}",
+        # A slip that leaves only a piece of the URL, as a key or a value of another key.
+        "://tester:hunter2@database: {a: 1}",
+        "database: {'/tester:hunter2@h/d': 1}",
+        "tester:hunter2@h/d: {a: 1}",
+        "hunter2@h/d: {a: 1}",
+        "database: {echo: ':/tester:hunter2@h/d'}",
+        f"database: {{echo: ':/tester:hunter2{'x' * 80}@h/d'}}",
+        "database: !tester:hunter2@h {}",
+        "database: !<tester:hunter2@h> {}",
     ],
 )
 def test_secrets_are_never_shown(tmp_path: Path, text: str) -> None:
@@ -249,6 +259,14 @@ def test_secrets_are_never_shown(tmp_path: Path, text: str) -> None:
         write(tmp_path, f"database: {{engine: 'postgres://t:hunter2@h/d'}}\n{MINIMAL}"), FinderFile
     )
     assert "hunter2" not in f"{loaded!r} {loaded} {loaded.model_dump()} {loaded.database!r}"
+
+
+def test_problems_hide_what_looks_like_a_login_wherever_it_came_from() -> None:
+    text = "/gone/ostgres:/tester:hunter2@h/d does not exist"
+    path = "/home/someone@site.org/finder.yaml"
+    shown = f"{path}:3: finder.source: /gone/ostgres:***@h/d does not exist"
+    assert Problem(3, "finder.source", text).show(path) == shown
+    assert ConfigError(f"{path}:3: finder.source: {text}").problems == [shown]
 
 
 def test_shown_values_are_one_line(tmp_path: Path) -> None:
