@@ -1,7 +1,8 @@
 """Figures by the hour, of the last day: what arrived, what became of it, and how long it took.
 
 History is read where the ids say that it happened, and hours that are over are remembered in
-Django's cache: a page costs what happened in the last two hours, whatever lies before them.
+Django's cache: a page costs what happened in the last two hours, whatever lies before them. What
+the files of older hours took is looked up every ten minutes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _HOUR: Final = timedelta(hours=1)
 #: An hour is over for good when it ended this long ago: what took long is recorded late.
 _SETTLED_AFTER: Final = timedelta(hours=1)
 _REMEMBERED_S: Final = 26 * 3600
+#: What the files of an hour took is not settled with the hour: some get in late.
+_TIMES_REMEMBERED_S: Final = 600
 #: Files of each hour whose times are looked at.
 SAMPLE: Final = 100
 
@@ -64,6 +67,11 @@ class Latency:
 
     median: float | None = None
     p95: float | None = None
+
+
+#: What storing and ingesting took, of the files that arrived in each hour.
+_Times = dict[datetime, tuple[Latency, Latency]]
+_NO_TIMES: Final = (Latency(), Latency())
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +112,14 @@ def figures(now: datetime) -> Figures:
     hours = last_hours(now)
     arrivals = _remembered("arrivals", hours, now, _arrivals)
     outcomes = _remembered("outcomes", hours, now, _outcomes)
-    storing, ingesting = _latencies([arrivals.get(hour, Arrivals()) for hour in hours])
+    times = _times(arrivals, _settled(hours, now))
     return Figures(
         hours=hours,
         arrivals=[arrivals.get(hour, Arrivals()) for hour in hours],
         outcomes=[outcomes.get(hour, Counter()) for hour in hours],
         latest=_outcomes_since(now - _HOUR, hours),
-        storing=storing,
-        ingesting=ingesting,
+        storing=[times.get(hour, _NO_TIMES)[0] for hour in hours],
+        ingesting=[times.get(hour, _NO_TIMES)[1] for hour in hours],
     )
 
 
@@ -128,8 +136,7 @@ def _remembered(
     look: Callable[[datetime], Mapping[datetime, Hourly]],
 ) -> dict[datetime, Hourly]:
     """Take settled hours from the cache, and look at the others; `look` begins at a time."""
-    settled = [hour for hour in hours if hour + _HOUR + _SETTLED_AFTER <= now]
-    keys = {f"figures-{name}-{hour:%Y%m%d%H}": hour for hour in settled}
+    keys = _keys(name, _settled(hours, now))
     known = {keys[key]: value for key, value in cache.get_many(keys).items()}
     missing = [hour for hour in hours if hour not in known]
     seen = look(missing[0])
@@ -139,6 +146,14 @@ def _remembered(
         cache.set_many(fresh, _REMEMBERED_S)
     found = {**seen, **known}
     return {hour: value for hour, value in found.items() if value is not None}
+
+
+def _settled(hours: Iterable[datetime], now: datetime) -> list[datetime]:
+    return [hour for hour in hours if hour + _HOUR + _SETTLED_AFTER <= now]
+
+
+def _keys(name: str, hours: Iterable[datetime]) -> dict[str, datetime]:
+    return {f"figures-{name}-{hour:%Y%m%d%H}": hour for hour in hours}
 
 
 def _arrivals(since: datetime) -> dict[datetime, Arrivals]:
@@ -188,9 +203,20 @@ def _first_id(model: type[Model], field: str, hour: datetime) -> int:
     return first
 
 
-def _latencies(arrivals: Iterable[Arrivals]) -> tuple[list[Latency], list[Latency]]:
-    samples = [list(one.sample()) for one in arrivals]
-    ids = [pk for sample in samples for pk in sample]
+def _times(arrivals: Mapping[datetime, Arrivals], settled: Iterable[datetime]) -> _Times:
+    """Give what storing and ingesting took, of hours in which something arrived."""
+    keys = _keys("times", [hour for hour in settled if hour in arrivals])
+    known = {keys[key]: value for key, value in cache.get_many(keys).items()}
+    seen = _look_at_times({h: one for h, one in arrivals.items() if h not in known})
+    fresh = {key: seen[hour] for key, hour in keys.items() if hour in seen}
+    if fresh:
+        cache.set_many(fresh, _TIMES_REMEMBERED_S)
+    return {**seen, **known}
+
+
+def _look_at_times(arrivals: Mapping[datetime, Arrivals]) -> _Times:
+    samples = {hour: list(one.sample()) for hour, one in arrivals.items()}
+    ids = [pk for sample in samples.values() for pk in sample]
     stored = File.objects.filter(pk__in=ids).values_list("pk", "seen_on", "stored_on")
     stored_on = {pk: done for pk, _, done in stored if done is not None}
     storing = {
@@ -203,10 +229,13 @@ def _latencies(arrivals: Iterable[Arrivals]) -> tuple[list[Latency], list[Latenc
     for pk, changed_on in got_in.values_list("file_id", "changed_on"):
         if pk in stored_on:
             ingesting[pk].append((changed_on - stored_on[pk]).total_seconds())
-    return (
-        [latency([storing[pk] for pk in sample if pk in storing]) for sample in samples],
-        [latency([took for pk in sample for took in ingesting[pk]]) for sample in samples],
-    )
+    return {
+        hour: (
+            latency([storing[pk] for pk in sample if pk in storing]),
+            latency([took for pk in sample for took in ingesting[pk]]),
+        )
+        for hour, sample in samples.items()
+    }
 
 
 def latency(took: list[float]) -> Latency:

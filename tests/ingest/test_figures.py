@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -112,6 +114,24 @@ def test_latency_of_those_that_arrived_in_an_hour(ingester: Ingester, make_file:
     assert day.ingesting[-1] == Latency(20, 38)
     assert day.storing[-4] == Latency(4, 4)
     assert day.ingesting[-4] == Latency(), "it did not get in"
+
+
+def test_times_of_hours_that_are_over_are_looked_up_now_and_then(
+    ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = arrive(make_file, timedelta(hours=5))
+    end(ingester, early, timedelta(hours=5) - timedelta(seconds=3))
+    late = arrive(make_file, timedelta(hours=5))
+    recent = arrive(make_file, timedelta(minutes=5))
+    assert figures(NOW).ingesting[-6] == Latency(3, 3)
+    end(ingester, late, timedelta(hours=4))
+    end(ingester, recent, timedelta(minutes=4))
+    again = figures(NOW)
+    assert again.ingesting[-6] == Latency(3, 3), "remembered"
+    assert again.ingesting[-1] == Latency(60, 60)
+    later = SimpleNamespace(time=lambda: time.time() + 601)
+    monkeypatch.setattr("django.core.cache.backends.locmem.time", later)
+    assert figures(NOW).ingesting[-6] == Latency(3, 3600)
 
 
 def test_a_sample_is_bounded() -> None:
