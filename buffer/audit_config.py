@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from buffer.config import ComponentFile, validate
 from buffer.config_errors import COMPONENTS
-from buffer.exclusion import ExcludeList
+from buffer.exclusion import PatternList
 from buffer.finder_config import Finder, FinderFile, SearchMethod, StandardAction
 from buffer.models import Component, ComponentKind, Storage
 from buffer.names import escape
@@ -136,7 +136,7 @@ def _area(
     everything = [*patterns, *(text for each in in_place for text in each.search.exclude_list)]
     left_out: list[Callable[[str, str], bool]] = []
     if everything:
-        left_out.append(_excluded(ExcludeList(dict.fromkeys(everything))))
+        left_out.append(_excluded(PatternList(dict.fromkeys(everything))))
     if any(each.search.method is SearchMethod.PARSE_RSYNC_LOGS for each in in_place):
         left_out.append(_is_rsync_log)
     return Area(storage, root, left_out, PATIENCE_S if in_place else 0.0)
@@ -158,7 +158,7 @@ def _known_finders(storage: Storage) -> list[Finder]:
     return finders
 
 
-def _excluded(patterns: ExcludeList) -> Callable[[str, str], bool]:
+def _excluded(patterns: PatternList) -> Callable[[str, str], bool]:
     def leaves_out(relpath: str, filename: str) -> bool:
         path = f"{relpath}/{filename}" if relpath else filename
         return patterns.matches(path) is not None

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from buffer.batches import batches
 from buffer.candidates import Candidates, look_up
 from buffer.discovery import Arrival, scan
-from buffer.exclusion import ExcludeList
+from buffer.exclusion import PatternList
 from buffer.finder_config import FinderFile, SearchMethod, StandardAction
 from buffer.hashing import checksums
 from buffer.log_search import LogSearch
@@ -40,7 +40,7 @@ def rehearse(config: FinderFile) -> Iterator[str]:
     finder = config.finder
     move = finder.actions.standard is StandardAction.MOVE
     storage = Storage.objects.filter(name=config.database.file_table).first()
-    excluded = ExcludeList(finder.search.exclude_list)
+    excluded = PatternList(finder.search.exclude_list)
     problems: list[str] = []
     with Tree(finder.source if move else finder.storage) as tree:
         if finder.search.method is SearchMethod.PARSE_RSYNC_LOGS:

@@ -1,4 +1,4 @@
-"""Exclude lists: regular expressions from the configuration, matched in bounded time.
+"""Lists of regular expressions from the configuration, matched in bounded time.
 
 The expressions are Python's, lookaheads included.  Such an expression can take exponential time
 on an unlucky name, and names come from outside; so each search has a deadline, which `re` does
@@ -22,17 +22,21 @@ logger = logging.getLogger(__name__)
 _LEAST_ALLOWANCE_S: Final = 0.002
 
 
-class ExcludeList:
-    """Paths to be ignored.
+class PatternList:
+    """Regular expressions that are searched for in paths.
 
     Parameters
     ----------
     patterns : `~collections.abc.Iterable` [ `str` ] or `None`
-        Regular expressions; each is searched for anywhere in the path.
+        Each is searched for anywhere in the path.
+    key : `str`
+        Where they come from, for the log.
     timeout_s : `float`
         Seconds that one pattern may take for one path.  Each time a pattern uses them up, its
         next searches get half as long (never less than 2 ms), and each time it does not, twice
         as long again: a bad pattern over a million names must not hold up the finder for hours.
+    when_too_slow : `bool`
+        Whether a pattern that runs out of time counts as found.
 
     Raises
     ------
@@ -40,17 +44,25 @@ class ExcludeList:
         If a pattern is no regular expression; the message names it and the place of the error.
     """
 
-    def __init__(self, patterns: Iterable[str] | None, timeout_s: float = 0.1) -> None:
+    def __init__(
+        self,
+        patterns: Iterable[str] | None,
+        key: str = "exclude_list",
+        *,
+        timeout_s: float = 0.1,
+        when_too_slow: bool = False,
+    ) -> None:
         if not (timeout_s > 0 and math.isfinite(timeout_s)):
             raise ValueError(f"timeout_s: expected seconds above 0, got {timeout_s!r}")
-        self._timeout_s = timeout_s
-        self._patterns = [_Pattern(pattern, timeout_s) for pattern in patterns or ()]
+        self._patterns = [
+            _Pattern(pattern, key, timeout_s, when_too_slow) for pattern in patterns or ()
+        ]
 
     def __len__(self) -> int:
         return len(self._patterns)
 
     def matches(self, path: str) -> str | None:
-        """Find the pattern that excludes a path.
+        """Find the pattern that a path has.
 
         Parameters
         ----------
@@ -61,7 +73,7 @@ class ExcludeList:
         -------
         pattern : `str` or `None`
             The first pattern found in the path; `None` if there is none.  A pattern that runs
-            out of time counts as not found and is warned of once in the log.
+            out of time is warned of once in the log.
         """
         for pattern in self._patterns:
             if pattern.is_in(path):
@@ -70,8 +82,8 @@ class ExcludeList:
 
 
 class _Pattern:
-    def __init__(self, text: str, timeout_s: float) -> None:
-        self.text = text
+    def __init__(self, text: str, key: str, timeout_s: float, when_too_slow: bool) -> None:
+        self.text, self._key, self._when_too_slow = text, key, when_too_slow
         try:
             self._compiled = regex.compile(text)
         except (regex.error, RecursionError, OverflowError) as error:
@@ -88,7 +100,7 @@ class _Pattern:
         except TimeoutError:
             self._warn(path)
             self._allowance_s = max(self._allowance_s / 2, min(_LEAST_ALLOWANCE_S, self._most_s))
-            return False
+            return self._when_too_slow
         if self._allowance_s < self._most_s:
             self._allowance_s = min(self._allowance_s * 2, self._most_s)
         return found
@@ -98,9 +110,11 @@ class _Pattern:
             return
         self._warned = True
         logger.warning(
-            "exclude_list: the pattern %s took longer than %g s for the path %s, which counts as "
-            "not excluded; simplify the pattern (nested repetitions such as (a+)+ explode)",
+            "%s: the pattern %s took longer than %g s for the path %s, which counts as %s; "
+            "simplify the pattern (nested repetitions such as (a+)+ explode)",
+            self._key,
             escape(self.text),
             self._most_s,
             escape(path),
+            "matching" if self._when_too_slow else "not matching",
         )

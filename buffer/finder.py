@@ -26,7 +26,7 @@ from buffer.collisions import Collisions
 from buffer.copies import kept_copies
 from buffer.discovery import Arrival
 from buffer.duplicates import Duplicates
-from buffer.exclusion import ExcludeList
+from buffer.exclusion import PatternList
 from buffer.finder_config import Finder as FinderSection
 from buffer.finder_config import SearchMethod, StandardAction
 from buffer.histograms import TAKE_IN_S, Histogram
@@ -99,7 +99,7 @@ class Finder:
         signal.signal(signal.SIGIO, signal.SIG_IGN)
         self._config, self._storage = config, storage
         self._move = config.actions.standard is StandardAction.MOVE
-        self._excluded = ExcludeList(config.search.exclude_list)
+        self._excluded = PatternList(config.search.exclude_list)
         self._skip = self._is_excluded if len(self._excluded) else None
         self._settling = Settling(config.search.delay_s)
         self._refusals = Refusals(storage, str(config.source))

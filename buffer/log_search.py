@@ -14,7 +14,7 @@ from typing import Final
 
 from buffer import rsync_logs, steps
 from buffer.discovery import Arrival
-from buffer.exclusion import ExcludeList
+from buffer.exclusion import PatternList
 from buffer.finder_config import Finder as FinderSection
 from buffer.models import RefusalReason
 from buffer.names import escape, is_temporary
@@ -62,7 +62,7 @@ class LogSearch(Search):
         #: Paths of pending files that rsync wrote over existing ones.
         self.updated: set[str] = set()
         self._storage: Tree | None = None
-        self._excluded = ExcludeList(config.search.exclude_list)
+        self._excluded = PatternList(config.search.exclude_list)
         self._progress: dict[str, _Progress] = {}
 
     def begin(self, source: Tree, storage: Tree) -> None:

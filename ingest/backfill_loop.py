@@ -18,7 +18,7 @@ from buffer import outages, storages
 from buffer import sqlviews as storage_views
 from buffer import steps as protocol
 from buffer.components import Heartbeat
-from buffer.exclusion import ExcludeList
+from buffer.exclusion import PatternList
 from buffer.models import ComponentKind, Storage
 from buffer.names import escape
 from buffer.problems import ConfigError
@@ -234,7 +234,7 @@ def walk(config: BackfillFile) -> Walk:
     """Make the walk over what the sources name."""
     section = config.backfill
     sources = [Source(text) for text in section.sources]
-    return Walk(section.storage, sources, ExcludeList(section.search.exclude_list))
+    return Walk(section.storage, sources, PatternList(section.search.exclude_list))
 
 
 def _known_ingester(config: BackfillFile) -> Ingester:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from buffer.exclusion import ExcludeList
+from buffer.exclusion import PatternList
 from buffer.names import RESERVED_NAMES, TEMPORARY_DIRS, escape, is_temporary_name
 from buffer.trees import Tree
 
@@ -232,11 +232,11 @@ class Walk:
         The storage root.
     sources : `~collections.abc.Sequence` [`Source`]
         What to look for.
-    excluded : `ExcludeList`
+    excluded : `PatternList`
         Paths to be left out.
     """
 
-    def __init__(self, root: Path, sources: Sequence[Source], excluded: ExcludeList) -> None:
+    def __init__(self, root: Path, sources: Sequence[Source], excluded: PatternList) -> None:
         self._root, self._sources, self._excluded = root, sources, excluded
         self.excluded = 0
         #: Why each source that matched nothing did not, by its text.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buffer import storages
-from buffer.exclusion import ExcludeList
+from buffer.exclusion import PatternList
 from buffer.models import Storage
 from buffer.problems import ConfigError
 from ingest.statuses import Status
@@ -41,7 +41,8 @@ def checks(include: Sequence[str], exclude: Sequence[str]) -> list[Check]:
     exclude : `~collections.abc.Sequence` [`str`]
         Regular expressions; files that match any are not.
     """
-    wanted, unwanted = ExcludeList(include), ExcludeList(exclude)
+    wanted = PatternList(include, "include_list", when_too_slow=True)
+    unwanted = PatternList(exclude)
 
     def included(name: str, _: str) -> Objection | None:
         if not len(wanted) or wanted.matches(name) is not None:
@@ -92,8 +93,12 @@ def require_storage(storage: Storage, root: str) -> None:
 def _in_storage(_: str, path: str) -> Objection | None:
     try:
         state = os.lstat(path)
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         return Objection(Status.INVALID, f"it is not in storage: {error.strerror}")
+    except OSError:
+        # The directory may not be read now, or the medium fails: that says nothing of the file,
+        # and the plugin's own error tells whether another attempt may help.
+        return None
     if not stat.S_ISREG(state.st_mode):
         return Objection(Status.INVALID, "storage has something else than a regular file there")
     if state.st_size == 0:

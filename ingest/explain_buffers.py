@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from buffer import dialect, operator_pauses, shown
 from buffer.components import is_live
-from buffer.exclusion import ExcludeList
+from buffer.exclusion import PatternList
 from buffer.finder_config import Finder as FinderSection
 from buffer.finder_config import SearchMethod
 from buffer.models import Component, ComponentKind
@@ -128,7 +128,7 @@ def _why_not_by_name(finder: Finder, relative: str) -> str:
     search = finder.section.search
     if is_temporary(directory, name):
         return "its name is one that writers give to unfinished files, so it is passed over"
-    if (pattern := ExcludeList(search.exclude_list).matches(relative)) is not None:
+    if (pattern := PatternList(search.exclude_list).matches(relative)) is not None:
         return f"it is left out by finder.search.exclude_list: {escape(pattern)}"
     if (bad := why_bad(directory, name)) is not None:
         return f"its name is refused: {bad}"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buffer.exclusion import ExcludeList
+from buffer.exclusion import PatternList
 from ingest import backfill_sources
 from ingest.backfill_sources import Candidate, Search, Source, Walk, chunks
 
@@ -41,7 +41,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def found(root: Path, *sources: str, exclude: list[str] | None = None) -> list[str]:
-    walk = Walk(root, [Source(source) for source in sources], ExcludeList(exclude))
+    walk = Walk(root, [Source(source) for source in sources], PatternList(exclude))
     return [c.path for c in walk.candidates() if c is not None]
 
 
@@ -108,20 +108,20 @@ def test_several_sources_name_a_file_once(tree: Path) -> None:
 
 def test_a_source_that_matches_nothing_is_named(tree: Path) -> None:
     sources = ["2020-12-31", "2020-12-31/raw", "gone", "*.fit", "2020-12-31/raw/*.fits"]
-    walk = Walk(tree, [Source(source) for source in sources], ExcludeList([]))
+    walk = Walk(tree, [Source(source) for source in sources], PatternList([]))
     list(walk.candidates())
     assert walk.unmatched == {"gone": "", "*.fit": ""}
 
 
 def test_an_empty_directory_is_matched(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    walk = Walk(tmp_path, [Source("empty"), Source("*")], ExcludeList([]))
+    walk = Walk(tmp_path, [Source("empty"), Source("*")], PatternList([]))
     assert list(walk.candidates()) == []
     assert walk.unmatched == {}
 
 
 def test_excluded_paths(tree: Path) -> None:
-    walk = Walk(tree, [Source("2020-12-31")], ExcludeList([r"\.json$", "/deep/"]))
+    walk = Walk(tree, [Source("2020-12-31")], PatternList([r"\.json$", "/deep/"]))
     paths = [c.path for c in walk.candidates() if c is not None]
     assert sorted(paths) == sorted(
         path for path in below("2020-12-31") if "json" not in path and "deep" not in path
@@ -198,7 +198,7 @@ def test_chunks_are_bounded() -> None:
 def test_memory_is_flat(tmp_path: Path) -> None:
     for number in range(20_000):
         os.close(os.open(tmp_path / f"{number}", os.O_CREAT | os.O_WRONLY))
-    walk = Walk(tmp_path, [Source("*"), Source(".")], ExcludeList([]))
+    walk = Walk(tmp_path, [Source("*"), Source(".")], PatternList([]))
     tracemalloc.start()
     try:
         count = sum(len(chunk) for chunk in chunks(walk.candidates()) if chunk)

@@ -45,6 +45,17 @@ def test_a_file_that_is_not_wanted_need_not_exist(tmp_path: Path) -> None:
     assert found.startswith(Status.IGNORED)
 
 
+def test_what_cannot_be_looked_at_is_left_to_the_plugin(tmp_path: Path, image: str) -> None:
+    # Its directory may be unreadable for a moment; here the name is refused by the kernel.
+    assert look(tmp_path, [], [], "x" * 300) is None
+
+
+def test_a_slow_pattern_loses_nothing(tmp_path: Path) -> None:
+    name = "a" * 60 + "!"
+    (tmp_path / name).write_bytes(b"x")
+    assert look(tmp_path, ["(a|aa)+$"], ["(a|aa)+$"], name) is None
+
+
 def test_missing_empty_and_strange_files_are_invalid(tmp_path: Path) -> None:
     (tmp_path / "empty.fits").touch()
     (tmp_path / "directory.fits").mkdir()
