@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from ingest.asking import ask
 from ingest.plugin_host import HostDied, IngestRaised, PluginHost, PluginUnavailable
 from ingest.plugins.base import PluginConfigError
 
@@ -249,26 +250,18 @@ class _Attempt:
                 yield self._verdict(path, VerdictKind.UNKNOWN, reason)
 
     def _ask(self, paths: list[str], tick: Tick | None = None) -> dict[str, bool | None]:
-        """Ask which files are in the target; None for those where the question failed.
-
-        Asked together first; if that fails, one by one, because the file that killed the
-        plugin may well do so again when it is only looked at.
-        """
-        answers: dict[str, bool | None] = dict.fromkeys(paths)
-        due = deque([paths] if self.host.has_contains else [])
-        while due and self._failed_questions < MAX_FAILED_QUESTIONS:
-            asked = due.popleft()
-            self.host.start(tick or self.tick)
-            try:
-                there = self.host.contains(asked, timeout_s=self.timeout_s, tick=tick or self.tick)
-            except (HostDied, IngestRaised) as error:
-                logger.warning("plugin %s: contains: %s", self.host.plugin, error)
-                self._failed_questions += 1
-                if len(asked) > 1:
-                    due.extend([path] for path in asked)
-                continue
-            answers.update((path, path in there) for path in asked)
-        return answers
+        """Ask which files are in the target; None for those where the question failed."""
+        if not self.host.has_contains:
+            return dict.fromkeys(paths)
+        answers = ask(
+            self.host,
+            paths,
+            timeout_s=self.timeout_s,
+            tick=tick or self.tick,
+            most_failures=MAX_FAILED_QUESTIONS - self._failed_questions,
+        )
+        self._failed_questions += len(answers.failures)
+        return answers.there
 
     def _stopped(self, stop: StopRequested) -> Iterator[Verdict]:
         """Give every file its verdict after the operator's stop killed the host."""

@@ -117,14 +117,24 @@ class Batch:
             try:
                 wanted = question.ask({self._path(names[one.file_id]): one for one in wanted})
             except (LeaseLost, StopRequested):
-                claims.drop(self._claim, [claimed.ingestion_id for claimed in wanted])
+                self._drop(wanted)
+                return
+            except (PluginConfigError, PluginUnavailable) as error:
+                self._drop(wanted)
+                self._say_not_loaded(error)
                 return
             self.tried = question.unanswered
         try:
             self._begin(wanted, names)
         except StorageUnavailable:
-            claims.drop(self._claim, [claimed.ingestion_id for claimed in wanted])
+            self._drop(wanted)
             raise
+        except (LeaseLost, StopRequested) as error:
+            logger.info(
+                "claim %s is given up before anything was begun: %s", self._claim.token, error
+            )
+            self._drop(wanted)
+            return
         self.tried = self.tried or bool(self._by_path)
         try:
             verdicts = attempt(
@@ -140,11 +150,17 @@ class Batch:
             logger.warning("claim %s: %s", self._claim.token, error)
         except (PluginConfigError, PluginUnavailable) as error:
             # The files it had not begun have been given back.
-            message = self._run.cannot_load(error)
-            logger.warning("%s", message)
-            breaker.failed_load(self._run.ingester_id, message)
+            self._say_not_loaded(error)
         finally:
             self._ledger.flush_all(stopping=self._stopping, beat=self._beat)
+
+    def _drop(self, held: list[Claimed]) -> None:
+        claims.drop(self._claim, [claimed.ingestion_id for claimed in held])
+
+    def _say_not_loaded(self, error: Exception) -> None:
+        message = self._run.cannot_load(error)
+        logger.warning("%s", message)
+        breaker.failed_load(self._run.ingester_id, message)
 
     def _is_question(self, claimed: Claimed) -> bool:
         """Tell whether a file was claimed to find out what became of it."""
@@ -163,6 +179,8 @@ class Batch:
         """
         steps = []
         for claimed in wanted:
+            # Thousands of files on a slow file system take longer than a lease.
+            self._tick()
             name = names[claimed.file_id]
             path = self._path(name)
             objection = first_objection(self._checks, name, path)

@@ -174,6 +174,20 @@ def anything_due_later(ingester_id: int, lanes: Sequence[Lane]) -> bool:
     ).exists()
 
 
+def forget_due(ingester_id: int, statuses: Sequence[Status]) -> int:
+    """Have files that wait for their time wait no more, unless they have one of these statuses.
+
+    No event: nothing happened to them. Gives their number.
+    """
+    return (
+        Ingestion.objects.filter(
+            ingester_id=ingester_id, next_attempt_on__isnull=False, claim__isnull=True
+        )
+        .exclude(status__in=statuses)
+        .update(next_attempt_on=None)
+    )
+
+
 def anything_held(ingester_id: int) -> bool:
     """Tell whether any file of the ingester is claimed."""
     return Ingestion.objects.filter(ingester_id=ingester_id, claim__isnull=False).exists()

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.utils import timezone
 
 from ingest import breaker, claims
+from ingest.asking import ask
+from ingest.attempt import MAX_FAILED_QUESTIONS
 from ingest.causes import cause_of
 from ingest.claims import Claim, Claimed
 from ingest.ledger import Ledger
-from ingest.plugin_host import HostDied, IngestRaised, PluginHost
+from ingest.models import FileEvent
+from ingest.plugin_host import PluginHost
 from ingest.retries import next_attempt_on
 from ingest.statuses import Status
 from ingest.targets import Run
 from ingest.transitions import Step
 
-
-class _CannotTell(Exception):
-    """The target cannot be asked what became of a file."""
-
-
-class _DoesNotTell(_CannotTell):
-    """It was asked, and did not answer."""
+#: A question that failed is asked again: after this time, which doubles with each time that the
+#: outcome of the file was not to be had, up to the longest; seconds.
+AGAIN_S: Final = 60.0
+LONGEST_PAUSE_S: Final = 6 * 3600.0
+#: So often at most it may have been unknown what became of a file; then a person has to look.
+MOST_OFTEN: Final = 15
 
 
 class Question:
@@ -74,22 +80,36 @@ class Question:
         again : `list` [`Claimed`]
             Those that are to be tried again.
         """
-        try:
-            there = self._present(list(doubtful))
-        except _CannotTell as error:
-            self.unanswered = isinstance(error, _DoesNotTell)
-            if self._probing and self.unanswered:
-                # Asked again when it answers.
-                claims.drop(self._claim, [claimed.ingestion_id for claimed in doubtful.values()])
-            else:
-                steps = [self._still_unknown(one, str(error)) for one in doubtful.values()]
-                self._ledger.apply(steps)
+        if not self._host.has_contains:
+            message = (
+                f"the plugin {self._run.section.plugin.name} cannot tell whether the file got in;"
+                " look at the target, and rerun the file if it did not"
+            )
+            self._ledger.apply([self._still_unknown(one, message) for one in doubtful.values()])
             return []
-        breaker.answered(self._run.ingester_id)
+        answers = ask(
+            self._host,
+            list(doubtful),
+            timeout_s=self._run.section.timeout,
+            tick=self._tick,
+            most_failures=MAX_FAILED_QUESTIONS,
+        )
+        self.unanswered = all(there is None for there in answers.there.values())
+        if self.unanswered and self._probing:
+            # Asked again when it answers.
+            claims.drop(self._claim, [claimed.ingestion_id for claimed in doubtful.values()])
+            return []
+        if not self.unanswered:
+            breaker.answered(self._run.ingester_id)
         steps, again = [], []
         retry = self._run.section.retry
         for path, claimed in doubtful.items():
-            if path in there:
+            there = answers.there[path]
+            if there is None:
+                message = f"the target could not be asked: {answers.failures[-1]}"
+                due = self._ask_again_on(claimed)
+                steps.append(self._still_unknown(claimed, message, next_attempt_on=due))
+            elif there:
                 note = "the outcome was unknown; the target has the file"
                 steps.append(
                     self._ledger.step(
@@ -103,18 +123,17 @@ class Question:
         self._ledger.apply(steps)
         return again
 
-    def _present(self, paths: list[str]) -> set[str]:
-        if not self._host.has_contains:
-            raise _CannotTell(
-                f"the plugin {self._run.section.plugin.name} cannot tell whether the file got in;"
-                " look at the target, and rerun the file if it did not"
-            )
-        try:
-            return self._host.contains(paths, timeout_s=self._run.section.timeout, tick=self._tick)
-        except (HostDied, IngestRaised) as error:
-            raise _DoesNotTell(f"the target could not be asked: {error}") from error
+    def _ask_again_on(self, claimed: Claimed) -> datetime | None:
+        """Say when to ask again what became of a file; None: not before a person has looked."""
+        often = FileEvent.objects.filter(
+            file=claimed.file_id, ingester=self._run.ingester_id, status=Status.UNKNOWN
+        ).count()
+        if often >= MOST_OFTEN:
+            return None
+        pause = min(AGAIN_S * 2.0 ** max(0, often - 1), LONGEST_PAUSE_S)
+        return timezone.now() + timedelta(seconds=pause)
 
-    def _still_unknown(self, claimed: Claimed, message: str) -> Step:
+    def _still_unknown(self, claimed: Claimed, message: str, **fields: Any) -> Step:
         return self._ledger.step(
             claimed,
             Status.UNKNOWN,
@@ -122,4 +141,5 @@ class Question:
             claimed.attempts,
             message=message,
             cause=cause_of(message),
+            **fields,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,13 @@ from django.utils import timezone
 
 from buffer.models import Component, Storage
 from buffer.problems import ConfigError
-from ingest import plugins, sqlviews, tallies
+from ingest import claims, plugins, sqlviews, tallies
 from ingest.claims import Lane
 from ingest.config import IngesterFile, IngesterSection
 from ingest.models import FileEvent, Ingester
 from ingest.statuses import CLAIMABLE, DEFAULT_WANTED, Status
+
+logger = logging.getLogger(__name__)
 
 
 def register(config: IngesterFile, storage: Storage) -> Ingester:
@@ -57,8 +60,27 @@ def register(config: IngesterFile, storage: Storage) -> Ingester:
     ingester.started_on = ingester.seen_on = now
     ingester.save(update_fields=["plugin", "settings", "started_on", "seen_on"])
     tallies.begin(ingester.pk)
+    given_up = claims.forget_due(ingester.pk, due_statuses(config.ingester))
+    if given_up:
+        logger.warning(
+            "ingester %s: %d files were to be tried again by themselves, and are not any more: this"
+            " configuration has no ingester.retry for them; rerun them",
+            ingester.name,
+            given_up,
+        )
     sqlviews.ensure(ingester)
     return ingester
+
+
+def due_statuses(section: IngesterSection) -> list[Status]:
+    """Give the statuses of which files are taken again by themselves, when their time has come."""
+    # Files whose outcome is unknown: the plugin may be able to tell.
+    due = [Status.UNKNOWN]
+    if section.retry is not None:
+        due.append(Status.FAILURE)
+    # Those that were given back untried are due, too.
+    taken = set(section.file_status).difference(DEFAULT_WANTED, due)
+    return due + [status for status in CLAIMABLE if status in taken]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +150,7 @@ class Run:
         lanes = [Lane(status) for status in wanted if status == Status.RERUN]
         # Outcomes that a run takes once: those that were there when it began.
         outcomes = [status for status in wanted if status not in DEFAULT_WANTED]
-        # Files whose outcome is unknown: the plugin may be able to tell.
-        due = [Status.UNKNOWN]
-        if self.section.retry is not None:
-            due.append(Status.FAILURE)
-        # Those that were given back untried are due, too.
-        due += [status for status in outcomes if status not in due]
-        lanes += [Lane(status, due=True) for status in due]
+        lanes += [Lane(status, due=True) for status in due_statuses(self.section)]
         lanes += [Lane(status) for status in wanted if status == Status.UNTRIED]
         lanes += [Lane(status, before_event=self.first_event) for status in outcomes]
         return lanes

@@ -13,6 +13,7 @@ from buffer.operator_pauses import Pausable
 from ingest import breaker, claims, pauses
 from ingest.batch import Batch
 from ingest.checks import checks, require_storage
+from ingest.lanes import Lanes
 from ingest.plugin_host import PluginHost, PluginUnavailable
 from ingest.plugins.base import PluginConfigError
 from ingest.probing import Probe
@@ -43,7 +44,7 @@ class Worker:
         #: paused the ingester.
         self.paused = False
         self._name = worker_name()
-        self._lanes = run.lanes()
+        self._lanes = Lanes(run.ingester_id, run.lanes())
         self._checks = checks(run.section.include_list, run.section.exclude_list)
         #: Tokens of claims of which it is not known whether they were committed.
         self._doubtful: set[uuid.UUID] = set()
@@ -73,7 +74,7 @@ class Worker:
         ingester = self.run.ingester_id
         self.paused = False
         claims.drop_doubtful(ingester, self._doubtful)
-        if not claims.waiting(ingester, self._lanes):
+        if not self._lanes.waiting():
             return 0
         if operator_pauses.look(Pausable(ComponentKind.INGESTER, self.run.name)):
             self.paused = True
@@ -96,7 +97,7 @@ class Worker:
         self._start_host(beat)
         claim = claims.claim(
             self.run.ingester_id,
-            self._lanes,
+            self._lanes.left,
             self.run.section.batch_size if probe is None else 1,
             self._name,
             anywhere=probe is not None,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from buffer.components import Heartbeat
-from buffer.models import ComponentKind, Storage
+from buffer.models import ComponentKind, File, Storage
 from buffer.problems import ConfigError
 from ingest import targets
 from ingest.claims import Lane
 from ingest.config import IngesterFile, IngesterSection
-from ingest.models import Ingester
+from ingest.models import Ingester, Ingestion
 from ingest.statuses import Status
 from ingest.targets import Run
 
@@ -50,6 +52,23 @@ def test_an_ingester_made_by_backfill_is_filled_in(storage: Storage) -> None:
     assert targets.register(file(), storage).pk == made.pk
     made.refresh_from_db()
     assert made.plugin == "NullIngest"
+
+
+def test_without_retry_nothing_is_to_be_tried_again_by_itself(
+    storage: Storage, make_file: Callable[..., File], caplog: pytest.LogCaptureFixture
+) -> None:
+    ingester = targets.register(file(retry={}), storage)
+    due = timezone.now()
+    for status in (Status.FAILURE, Status.UNKNOWN):
+        Ingestion.objects.create(
+            file=make_file(), ingester=ingester, status=status, next_attempt_on=due
+        )
+    targets.register(file(retry={}), storage)
+    assert Ingestion.objects.filter(next_attempt_on=due).count() == 2
+    targets.register(file(), storage)
+    (left,) = Ingestion.objects.filter(next_attempt_on__isnull=False)
+    assert left.status == Status.UNKNOWN
+    assert "1 files were to be tried again by themselves" in caplog.text
 
 
 def test_a_history_is_not_mixed_with_another_plugin_s(storage: Storage) -> None:

@@ -217,6 +217,81 @@ def test_what_the_target_does_not_have_is_tried_again_if_retries_are_on(
     assert Ingestion.objects.get(file=absent).attempts == 2
 
 
+def test_a_question_that_fails_is_asked_again_and_costs_no_other_file(
+    ingester: Ingester, make_worker: MakeWorker, wait_for_me: Any
+) -> None:
+    contents = (b"good", b"poison", b"known")
+    files = []
+    for content in contents:
+        files += wait_for_me(content)
+        lost(ingester, files[-1])
+    worker = make_worker("HardToAsk")
+    assert worker.step() == 3
+    states = [Ingestion.objects.get(file=file) for file in files]
+    assert [state.status for state in states] == ["SUCCESS", "UNKNOWN", "SUCCESS"]
+    poisoned = states[1]
+    assert "could not be asked" in poisoned.last_event.err_message
+    assert "no answer" in poisoned.last_event.err_message
+    # Later and later, and not for ever.
+    pauses_s = []
+    while (due := poisoned.next_attempt_on) is not None:
+        pauses_s.append(round((due - poisoned.changed_on).total_seconds()))
+        Ingestion.objects.filter(pk=poisoned.pk).update(next_attempt_on=past())
+        assert worker.step() == 1
+        poisoned.refresh_from_db()
+    assert pauses_s[:3] == [60, 120, 240] and max(pauses_s) == 6 * 3600
+    assert poisoned.status == Status.UNKNOWN
+    assert FileEvent.objects.filter(file=files[1], status="UNKNOWN").count() == 16
+
+
+def test_a_slow_look_at_the_files_gives_them_up_when_it_is_to_stop(
+    make_worker: MakeWorker, wait_for_me: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = wait_for_me(b"good", b"good")
+    worker = make_worker()
+    beats = 0
+
+    def beat() -> None:
+        nonlocal beats
+        beats += 1
+
+    worker._beat = beat
+    monkeypatch.setattr("ingest.batch.STOP_GRACE_S", 0.0)
+
+    def slow(name: str, path: str) -> None:
+        make_worker.stop["now"] = True  # type: ignore[attr-defined]
+
+    worker._checks = [slow]
+    worker.step()
+    assert beats >= 2
+    for file in files:
+        row = Ingestion.objects.get(file=file)
+        assert (row.status, row.claim) == (Status.UNTRIED, None)
+
+
+def test_failures_of_before_are_looked_for_until_all_were_tried(
+    ingester: Ingester,
+    make_worker: MakeWorker,
+    wait_for_me: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = wait_for_me(b"bad", b"good")
+    drain(make_worker("ByContent"))
+    monkeypatch.setattr("ingest.lanes.LOOK_EVERY_S", 0.0)
+    worker = make_worker("ByContent", file_status=["UNTRIED", "FAILURE"])
+    (lane,) = [lane for lane in worker._lanes.left if lane.before_event is not None]
+    held = claims.claim(ingester.pk, [lane], 1, "somebody")
+    assert held is not None
+    assert worker.step() == 0
+    assert lane in worker._lanes.left, "what is held may be given back"
+    claims.drop(held, [one.ingestion_id for one in held.files])
+    assert worker.step() == 1
+    assert history(files[0]) == ["UNTRIED", "PENDING", "FAILURE", "PENDING", "FAILURE"]
+    assert worker.step() == 0
+    assert lane not in worker._lanes.left
+    assert worker.step() == 0
+
+
 def test_a_plugin_that_cannot_tell_leaves_it_to_the_operator(
     ingester: Ingester, make_worker: MakeWorker, wait_for_me: Any
 ) -> None:

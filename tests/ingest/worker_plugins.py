@@ -48,6 +48,16 @@ class CanTell(ByContent):
         return [path for path in paths if Path(path).read_bytes() != b"absent"]
 
 
+class HardToAsk(CanTell):
+    """Cannot be asked about a file whose content is ``poison``."""
+
+    def contains(self, paths: Sequence[str]) -> list[str]:
+        """Look into the files."""
+        if any(Path(path).read_bytes() == b"poison" for path in paths):
+            raise ConnectionError("no answer")
+        return super().contains(paths)
+
+
 class CannotLoad(Plugin):
     """Has a target that is never there."""
 
