@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from typing import Final
 
 from django.conf import settings
@@ -18,10 +19,11 @@ from buffer.signals import StopSignals
 from buffer.wakeups import QueueUnavailable, WakeUps
 from buffer.workers import Workers, WorkerTimeouts
 from ingest import plugins, probing, rerun_jobs, targets
+from ingest.attempt import MAX_FAILED_QUESTIONS
 from ingest.config import IngesterFile, IngesterSection
 from ingest.loop import Loop
 from ingest.models import Ingester
-from ingest.plugin_host import PluginHost, PluginUnavailable
+from ingest.plugin_host import LOAD_TIMEOUT_S, PluginHost, PluginUnavailable
 from ingest.plugins.base import PluginConfigError
 from ingest.sessions import SESSION_S, ingester_session
 
@@ -29,6 +31,14 @@ logger = logging.getLogger(__name__)
 
 #: The queue that `manage.py runworkers` reads, on any host.
 SHARED_QUEUE: Final = "ingest"
+#: While files wait: how often to look whether any `manage.py runworkers` runs, and for how long
+#: there may be none before it is said; seconds.
+LOOK_FOR_CREW_S: Final = 5.0
+CREW_ABSENT_S: Final = 30.0
+NO_CREW: Final = (
+    "files wait, and no manage.py runworkers is running on any host: start it, or start this"
+    " ingester without --external-workers"
+)
 _SESSION: Final = f"{ingester_session.__module__}.{ingester_session.__qualname__}"
 
 
@@ -103,20 +113,24 @@ def _outcomes(loop: Loop) -> dict[str, int]:
 
 
 def longest_session_s(section: IngesterSection) -> float:
-    """The longest time in seconds that a session may properly take."""
-    return SESSION_S + section.batch_size * section.timeout + 120.0
+    """The longest time in seconds that a session may properly take.
+
+    That is when each file of a batch uses up its time twice, together with the others and then
+    alone, and a plugin host has to be started for each; with some questions to the target.
+    """
+    calls = 2 * section.batch_size + 2 * MAX_FAILED_QUESTIONS
+    return SESSION_S + calls * (section.timeout + LOAD_TIMEOUT_S)
 
 
 def _with_own_workers(
     loop: Loop, stop: StopSignals, ingester: Ingester, section: IngesterSection
 ) -> None:
     queue = f"ingester-{ingester.pk}-{os.uname().nodename}"[:100]
-    with Workers(
-        queue, section.num_threads, session_timeout_s=longest_session_s(section)
-    ) as workers:
-        with contextlib.suppress(QueueUnavailable):  # it is done later, and said below
-            workers.purge()
-
+    workers = Workers(queue, section.num_threads, session_timeout_s=longest_session_s(section))
+    with contextlib.suppress(QueueUnavailable):  # it is done later, and said below
+        # Before any worker is there to take what a killed run has left.
+        workers.purge()
+    with workers:
         watch = alerts.Watch()
 
         def wake() -> None:
@@ -132,16 +146,43 @@ def _with_own_workers(
 
 def _with_external_workers(loop: Loop, stop: StopSignals, session_s: float) -> None:
     queue = WakeUps(SHARED_QUEUE, WorkerTimeouts.for_session(session_s).timeout)
+    crew = _Crew()
 
     watch = alerts.Watch()
 
     def wake() -> None:
         watch.step(queue.send)
+        loop.lacks = crew.lacks(loop.waiting())
         if loop.waiting():
             for _ in range(idle_external_workers() - queue.waiting()):
                 queue.send(_SESSION, loop.run_id)
 
     loop.run(stop, wake)
+
+
+class _Crew:
+    """Whether there is anybody to wake, looked at now and then while files wait."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._gone_since: float | None = None
+        self._said = ""
+
+    def lacks(self, waiting: bool) -> str:
+        """Say for an operator what is missing; log it once."""
+        now = time.monotonic()
+        if waiting and now >= self._next:
+            self._next = now + LOOK_FOR_CREW_S
+            if live(ComponentKind.WORKERS).exists():
+                self._gone_since = None
+            elif self._gone_since is None:
+                self._gone_since = now
+        if self._gone_since is None or now < self._gone_since + CREW_ABSENT_S:
+            self._said = ""
+        elif not self._said:
+            self._said = NO_CREW
+            logger.warning("%s", NO_CREW)
+        return self._said
 
 
 def idle_external_workers() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from django.db import DatabaseError, InterfaceError
-from django.db.models import Count
+from django.db.models import Count, Max
 from django.db.models.functions import Now
 
 from buffer import operator_pauses, outages
@@ -17,6 +17,7 @@ from buffer.models import ComponentKind
 from buffer.operator_pauses import Pausable
 from buffer.signals import StopSignals
 from ingest import claims, pauses, probing, rerun_jobs, sweeping, tallies, targets
+from ingest.lanes import Lanes
 from ingest.models import FileEvent, Ingester
 from ingest.opening import Opener
 from ingest.pauses import Pause
@@ -28,6 +29,8 @@ SWEEP_EVERY_S: Final = 5.0
 JOBS_EVERY_S: Final = 1.0
 #: A run that is to end gives up after so many failed probes, some three minutes.
 MOST_PROBES: Final = 9
+#: So many events, of whatever ingester, are counted at the end of a run, and no more.
+MOST_COUNTED: Final = 1_000_000
 _TICK_S: Final = 0.1
 
 
@@ -59,7 +62,7 @@ class Loop:
     ) -> None:
         self.run_id = heartbeat.id
         self._ingester, self._run, self._heartbeat, self._once = ingester, run, heartbeat, once
-        self._lanes = run.lanes()
+        self._lanes = Lanes(ingester.pk, run.lanes())
         self._pausable = Pausable(ComponentKind.INGESTER, ingester.name)
         self._opener = Opener(ingester, worker_name())
         self._sweeper = sweeping.Sweeper(ingester.pk, worker_name())
@@ -68,6 +71,8 @@ class Loop:
         self._rescued = 0
         #: For how long idle workers of our own have left wake-ups waiting; seconds.
         self.canary_s: float | None = None
+        #: What is missing for the files that wait to be tried, for an operator.
+        self.lacks = ""
         self._pause: Pause | None = None
         self._held_back = ""
 
@@ -94,7 +99,10 @@ class Loop:
                 stop.wait(_TICK_S)
 
     def outcomes(self) -> dict[str, int]:
-        """Count the events of this run by status."""
+        """Count the events of this run by status; none if they are too many to be counted."""
+        newest = FileEvent.objects.aggregate(newest=Max("id"))["newest"] or 0
+        if newest - self._run.first_event > MOST_COUNTED:
+            return {}
         rows = (
             FileEvent.objects.filter(ingester=self._ingester, id__gt=self._run.first_event)
             .values_list("status")
@@ -105,7 +113,7 @@ class Loop:
     def _cycle(self) -> int:
         """Beat, open what has arrived, sweep and ask now and then; tell how many files it was."""
         self._heartbeat.beat(
-            message=self._held_back or str(self._pause or ""),
+            message=self._held_back or str(self._pause or "") or self.lacks,
             counters={"lease_rescues": self._rescued},
             canary_s=self.canary_s,
         )
@@ -137,7 +145,7 @@ class Loop:
             may_try = not self._held_back and (
                 self._pause is None or probing.probe_is_due(self._ingester.pk)
             )
-            self._waits = may_try and bool(claims.waiting(self._ingester.pk, self._lanes))
+            self._waits = may_try and bool(self._lanes.waiting())
             # While files wait, workers are busy and need no more than a look now and then.
             self._next_look = now + (_TICK_S if not self._waits else 4 * _TICK_S)
         return opened
@@ -155,7 +163,7 @@ class Loop:
         ingester = self._ingester.pk
         if claims.anything_held(ingester):
             return False
-        if claims.waiting(ingester, self._lanes):
+        if self._lanes.waiting():
             if self._held_back:
                 raise HeldBack(
                     f"ingester {self._ingester.name} is {self._held_back}. Files wait;"
@@ -169,4 +177,4 @@ class Loop:
                     " the next run tries them"
                 )
             return False
-        return not claims.anything_due_later(ingester, self._lanes)
+        return not claims.anything_due_later(ingester, self._lanes.left)

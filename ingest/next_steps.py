@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from buffer import operator_pauses
+from buffer import operator_pauses, shown
 from buffer.components import live
 from buffer.models import ComponentKind, File
 from buffer.operator_pauses import Pausable
@@ -44,7 +44,7 @@ def next_step(ingester: Ingester, row: Ingestion | None, file: File) -> str:
     again = f"manage.py rerun --ingester {ingester.name} --file {file.pk}"
     match Status(row.status):
         case Status.UNTRIED | Status.RERUN:
-            text = f"it waits for a worker{_pause(ingester)}"
+            text = f"it waits for a worker{_pause(ingester) or _wait(ingester)}"
         case Status.SUCCESS:
             return f"nothing: it is ingested (to ingest it again: {again})"
         case Status.FAILURE:
@@ -89,6 +89,13 @@ def _pause(ingester: Ingester) -> str:
         return f", but the ingester is {held_back}; {resume} lets it go on"
     pause = shown_pause(ingester)
     return "" if pause is None else f", but the ingester is {pause}; {pause.next}"
+
+
+def _wait(ingester: Ingester) -> str:
+    """Say what the ingester itself waits for."""
+    runs = live(ComponentKind.INGESTER, subject=ingester.name).exclude(message="")
+    message = runs.values_list("message", flat=True).first()
+    return "" if message is None else f", but {shown.message(message)}"
 
 
 def _start(ingester: Ingester) -> str:

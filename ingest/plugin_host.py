@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
 from buffer.names import escape
 from ingest.host_process import HostProcess, ProcessGone
@@ -20,6 +20,9 @@ from ingest.host_protocol import printable
 from ingest.plugins.base import Outcome, PluginConfigError
 
 logger = logging.getLogger(__name__)
+
+#: How long loading a plugin may take; seconds.
+LOAD_TIMEOUT_S: Final = 120.0
 
 Tick = Callable[[], None]
 
@@ -86,7 +89,7 @@ class PluginHost:
     """
 
     def __init__(
-        self, plugin: str, config: Mapping[str, Any], *, load_timeout_s: float = 120.0
+        self, plugin: str, config: Mapping[str, Any], *, load_timeout_s: float = LOAD_TIMEOUT_S
     ) -> None:
         self.plugin = plugin
         self.config = dict(config)

@@ -11,8 +11,9 @@ from django.db import close_old_connections
 
 from buffer import board
 from buffer.components import Heartbeat
-from buffer.models import ComponentKind
+from buffer.models import Component, ComponentKind
 from ingest.checks import StorageUnavailable
+from ingest.plugins.base import PluginConfigError
 from ingest.targets import Run
 from ingest.worker import TargetUnavailable, Worker
 
@@ -25,9 +26,12 @@ LOOK_EVERY_S: Final = 0.05
 #: Pause before a plugin that cannot be loaded, or a storage that is not mounted, is tried again;
 #: seconds.
 UNAVAILABLE_S: Final = 2.0
+#: How often it is looked whether the run that wants it has ended; seconds.
+LOOK_AT_RUN_S: Final = 1.0
 #: Plugins kept loaded in one worker, which may serve several ingesters.
 _KEPT: Final = 3
 
+_said = ""
 _workers: OrderedDict[int, Worker] = OrderedDict()
 
 
@@ -40,25 +44,46 @@ def ingester_session(run_id: int) -> None:
         Id of the component row of the command that sent it.
     """
     close_old_connections()
-    worker = _worker(run_id)
+    if not _is_under_way(run_id):
+        return
     until = time.monotonic() + SESSION_S
-    with Heartbeat.begin(ComponentKind.SESSION, worker.run.name, run=run_id) as heartbeat:
+    next_look = time.monotonic() + LOOK_AT_RUN_S
+    with Heartbeat.begin(ComponentKind.SESSION, Run.load(run_id).name, run=run_id) as heartbeat:
         while not board.stopping() and time.monotonic() < until:
             board.beat()
+            if time.monotonic() >= next_look:
+                if not _is_under_way(run_id):
+                    return
+                next_look = time.monotonic() + LOOK_AT_RUN_S
             try:
+                worker = _worker(run_id)
                 done = worker.step()
-            except (TargetUnavailable, StorageUnavailable) as error:
-                if isinstance(error, StorageUnavailable):
-                    logger.warning("%s; trying again in %.0f s", error, UNAVAILABLE_S)
+            except (TargetUnavailable, StorageUnavailable, PluginConfigError) as error:
+                if not isinstance(error, TargetUnavailable):  # which the breaker has told
+                    _say(str(error))
                 heartbeat.beat(message=str(error))
                 _rest(UNAVAILABLE_S)
                 continue
+            _say("")
             heartbeat.beat(message="")
             if worker.paused:
                 # The command wakes somebody when a probe is due.
                 return
             if not done:
                 _rest(LOOK_EVERY_S)
+
+
+def _is_under_way(run_id: int) -> bool:
+    """Tell whether a run goes on: what it left in the queue must not work as it was configured."""
+    return Component.objects.filter(pk=run_id, stopped_on__isnull=True).exists()
+
+
+def _say(trouble: str) -> None:
+    """Log why nothing can be done, once until something else is the case."""
+    global _said
+    if trouble and trouble != _said:
+        logger.warning("%s; looking again every %.0f s", trouble, UNAVAILABLE_S)
+    _said = trouble
 
 
 def _worker(run_id: int) -> Worker:

@@ -242,6 +242,11 @@ def test_what_is_next_at_an_ingester(ingester: Ingester, make_file: MakeFile) ->
     transitions.create(ingester.pk, [file.pk], Status.UNTRIED)
     row = Ingestion.objects.get()
     assert next_of(ingester, file) == "it waits for a worker"
+    Component.objects.update(message="no manage.py runworkers is running")
+    assert next_of(ingester, file) == (
+        "it waits for a worker, but no manage.py runworkers is running"
+    )
+    Component.objects.update(message="")
 
     again = f"manage.py rerun --ingester gen3_file_events --file {file.pk}"
     was = Status.UNTRIED
