@@ -21,6 +21,7 @@ from buffer.admin_base import BigTableAdmin, as_text, badge, preformatted, print
 from buffer.admin_filters import DirectoryOfFile
 from buffer.admin_pauses import PausableAdmin
 from buffer.admin_search import ids_matching, of_files, say_if_cut
+from buffer.components import live
 from buffer.csv_export import Column, CsvExport
 from buffer.models import ComponentKind, File
 from buffer.names import escape
@@ -97,12 +98,23 @@ class IngesterAdmin(PausableAdmin):
         for row in queryset:
             if probing.probe_now(row.pk):
                 self.log_change(request, row, "Probe now")
-                text, level = "the target is probed with one file at once", messages.SUCCESS
+                text, level = self._probed(row)
             elif pauses.look(row.pk) is None:
                 text, level = "does not pause; nothing to do", messages.WARNING
             else:
                 text, level = "a worker probes already", messages.WARNING
             self.message_user(request, f"{row.name}: {text}.", level)
+
+    def _probed(self, row: Ingester) -> tuple[str, int]:
+        """Tell what comes of a probe that was asked for, and how good that is."""
+        if held_back := operator_pauses.look(self.pausable(row)):
+            return (
+                f"the target is probed when the ingester is resumed; it is {held_back}",
+                messages.WARNING,
+            )
+        if not live(ComponentKind.INGESTER, subject=row.name).exists():
+            return "the target is probed when the ingester runs; start it", messages.WARNING
+        return "the target is probed with one file at once", messages.SUCCESS
 
     @admin.display(description="settings as last started")
     def shown_settings(self, row: Ingester) -> SafeString | str:

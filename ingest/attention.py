@@ -116,7 +116,13 @@ def _of_disks(state: Overview) -> Iterator[Need]:
 
 
 def _of_ingesters(state: Overview) -> Iterator[Need]:
+    # What the commands say is told of them; workers say more.
+    told = {row.message for row in state.components}
     for one in state.ingesters:
+        for message in one.messages:
+            if message not in told:
+                text, link = f"{one.name}: its workers wait", _page("ingest_ingester", one.id)
+                yield Need("waits", text, link, "See the ingester", detail=message)
         if one.pause is not None:
             yield Need(
                 "paused",

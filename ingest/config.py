@@ -207,7 +207,10 @@ class IngesterSection(Section):
         Field(default=1, description="Workers.")
     )
     daemon: Flag = Field(default=True, description="false: stop when nothing is left.")
-    pause: Seconds = Field(default=1.0, description="Between cycles with nothing to do.")
+    pause: Seconds = Field(
+        default=1.0,
+        description="Accepted, of no effect: an ingester with nothing to do is woken at once.",
+    )
     timeout: SomeSeconds = Field(
         default=600.0, description="Deadline of an attempt; of a batch: for each of its files."
     )

@@ -31,7 +31,15 @@ TICK_S = 0.25
 TAIL_BYTES = 4096
 
 #: Secrets of this program that no plugin has any use for.
-HIDDEN_VARIABLES = ("DATABASE_URL", "SECRET_KEY")
+HIDDEN_VARIABLES = (
+    "ALERT_WEBHOOK",
+    "ALERT_WEBHOOK_KEY",
+    "DATABASE_URL",
+    "EMAIL_URL",
+    "METRICS_TOKEN",
+    "Q_BROKER_URL",
+    "SECRET_KEY",
+)
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 

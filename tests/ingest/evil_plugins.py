@@ -521,12 +521,11 @@ class Environment(Counting):
     """Tells in its outcome's note what it finds around it."""
 
     def one(self, path: str) -> list[Any]:
-        names = ("DATABASE_URL", "SECRET_KEY", "PYTHONPATH")
-        found = {name: os.environ.get(name) for name in names}
         with open("/proc/self/oom_score_adj") as file:
             oom = file.read().strip()
         facts = {
-            **found,
+            "hidden": [name for name, value in os.environ.items() if value == "secret"],
+            "PYTHONPATH": os.environ.get("PYTHONPATH"),
             "oom": oom,
             "django": "django" in sys.modules,
             "cwd": os.getcwd(),

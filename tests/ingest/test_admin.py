@@ -539,6 +539,15 @@ def test_probe_now(admin_client: Client, ingester: Ingester) -> None:
     assert "does not pause" in probe(admin_client, ingester)
     pause(ingester)
     assert not probing.probe_is_due(ingester.pk)
+    assert "is probed when the ingester runs; start it" in probe(admin_client, ingester)
+    Component.objects.create(kind="ingester", subject=ingester.name, host="a", pid=1)
+    what = Pausable(ComponentKind.INGESTER, ingester.name)
+    operator_pauses.pause(what, user="ann", note="the target moves")
+    assert "is probed when the ingester is resumed; it is paused by ann" in probe(
+        admin_client, ingester
+    )
+    operator_pauses.resume(what, user="ann")
+    LogEntry.objects.all().delete()
     assert "is probed with one file at once" in probe(admin_client, ingester)
     assert probing.probe_is_due(ingester.pk)
     assert LogEntry.objects.get().change_message == "Probe now"

@@ -222,6 +222,20 @@ def test_disks_that_are_nearly_full(ingester: Ingester) -> None:
     assert need.word == "full" and "buffer of finder /b" in need.text
 
 
+def test_workers_that_wait_for_a_storage(ingester: Ingester) -> None:
+    waits = "nothing can be ingested: the storage area is not mounted"
+    for kind in ("ingester", "session", "session"):
+        message = waits if kind == "session" else ""
+        Component.objects.create(kind=kind, subject=ingester.name, host="a", pid=1, message=message)
+    (need,) = needs(overview(at_a_glance=True))
+    assert (need.word, need.detail) == ("waits", waits)
+    assert need.text == f"{ingester.name}: its workers wait"
+    # Its command says the same: once is enough.
+    Component.objects.filter(kind="ingester").update(message=waits)
+    (need,) = needs(overview(at_a_glance=True))
+    assert need.text.startswith(f"ingester {ingester.name} on a")
+
+
 def test_copies_of_lost_arrivals(ingester: Ingester) -> None:
     kept = [".incoming/lost-00", ".incoming/lost-\x1b"]
     Component.objects.create(kind="finder", subject="/b", host="a", pid=1, measures={"kept": kept})

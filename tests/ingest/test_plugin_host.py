@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from ingest import host_child, host_protocol
-from ingest.host_process import HostProcess, ProcessGone, kill_marked
+from ingest.host_process import HIDDEN_VARIABLES, HostProcess, ProcessGone, kill_marked
 from ingest.plugin_host import HostDied, IngestRaised, PluginHost, PluginUnavailable
 from ingest.plugins.base import Outcome, PluginConfigError
 from tests.ingest.test_attempt import is_running, wait_for
@@ -171,8 +171,8 @@ def test_no_process_can_be_started(make_host: MakeHost, monkeypatch: pytest.Monk
 def test_the_child_s_surroundings(
     make_host: MakeHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgres://user:secret@host/db")
-    monkeypatch.setenv("SECRET_KEY", "secret")
+    for name in HIDDEN_VARIABLES:
+        monkeypatch.setenv(name, "secret")
     monkeypatch.setenv("PYTHONPATH", "/some/where")
     monkeypatch.chdir(tmp_path)
     old = signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -187,8 +187,7 @@ def test_the_child_s_surroundings(
     (outcome,) = host.ingest(["/file"], timeout_s=10.0)
 
     assert ast.literal_eval(outcome.message) == {
-        "DATABASE_URL": None,
-        "SECRET_KEY": None,
+        "hidden": [],
         "PYTHONPATH": "/some/where",
         "oom": "1000",
         "django": False,
