@@ -37,7 +37,8 @@ def _measure(
     bench: Bench, workers: int, enough: float, what: str, hosts: int = 0, **environment: str
 ) -> None:
     ground = Ground(bench)
-    ground.add(workers * bench.size(int(_SECONDS / SLEEP_S), 4))
+    # To start many takes a second of a core each: the first quarter must outlast that.
+    ground.add(workers * bench.size(int((_SECONDS + workers) / SLEEP_S), 4))
     name = f"target_of_{ground.storage.name}"
     path = ingester_yaml(bench, ground, name, _PLUGIN, num_threads=workers, batch_size=10)
     environment["INGEST_PLUGINS"] = _PLUGIN

@@ -11,6 +11,7 @@ import random
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -95,8 +96,10 @@ def claim(
     """Claim up to `limit` files from the first lane that has any.
 
     Files are taken oldest first within a lane, or from a random place in a random lane with
-    `anywhere`. Lanes are not mixed in one claim. A token stays in `doubtful` if the connection is
-    lost before it is known whether the claim was committed; see `drop_doubtful`.
+    `anywhere`. Lanes are not mixed in one claim. Each lane that is tried costs a write transaction,
+    which SQLite has only one of at a time: give those that `waiting` gives. A token stays in
+    `doubtful` if the connection is lost before it is known whether the claim was committed; see
+    `drop_doubtful`.
 
     Returns
     -------
@@ -104,8 +107,6 @@ def claim(
         None when nothing waits.
     """
     doubtful = set() if doubtful is None else doubtful
-    # An empty lane is not worth a write transaction, which SQLite has only one of at a time.
-    lanes = waiting(ingester_id, lanes)
     for lane in random.sample(lanes, len(lanes)) if anywhere else lanes:
         token = uuid.uuid4()
         condition, parameters = lane.condition()
@@ -151,7 +152,16 @@ def drop_doubtful(ingester_id: int, doubtful: set[uuid.UUID]) -> None:
 
 def waiting(ingester_id: int, lanes: Sequence[Lane]) -> Sequence[Lane]:
     """Give those lanes that have a file to claim now, in their order, by one query."""
-    questions, values = [], []
+    sql, values = waiting_sql(ingester_id, lanes)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        return [lanes[number] for number in sorted(number for (number,) in cursor.fetchall())]
+
+
+def waiting_sql(ingester_id: int, lanes: Sequence[Lane]) -> tuple[str, list[Any]]:
+    """Give a query of the numbers of those lanes that have a file to claim now."""
+    questions: list[str] = []
+    values: list[Any] = []
     for number, lane in enumerate(lanes):
         condition, parameters = lane.condition()
         # Ordered, and not EXISTS: where PostgreSQL believes that much waits, it would look for the
@@ -161,9 +171,7 @@ def waiting(ingester_id: int, lanes: Sequence[Lane]) -> Sequence[Lane]:
             f" ORDER BY {lane.order} LIMIT 1) IS NOT NULL"
         )
         values += [ingester_id, *parameters]
-    with connection.cursor() as cursor:
-        cursor.execute(" UNION ALL ".join(questions), values)
-        return [lanes[number] for number in sorted(number for (number,) in cursor.fetchall())]
+    return " UNION ALL ".join(questions), values
 
 
 def anything_due_later(ingester_id: int, lanes: Sequence[Lane]) -> bool:

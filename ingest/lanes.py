@@ -4,14 +4,51 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from django.db import connection
+
+from buffer.models import ComponentKind, OperatorPause
 from ingest import claims
 from ingest.claims import Lane
-from ingest.models import Ingestion
+from ingest.models import Breaker, Ingestion
 
 #: How often it is looked whether a lane is exhausted, while nothing waits; seconds.
 LOOK_EVERY_S: Final = 1.0
+
+
+#: Numbers that no lane has, for what is asked beside them.
+_HELD_BACK: Final = -1
+_PAUSES: Final = -2
+
+
+_MAY_NOT: Final = f"""
+    SELECT {_HELD_BACK} WHERE EXISTS (
+        SELECT 1 FROM {OperatorPause._meta.db_table}
+        WHERE kind = %s AND subject = %s AND host = '' AND resumed_on IS NULL)
+    UNION ALL
+    SELECT {_PAUSES} WHERE EXISTS (
+        SELECT 1 FROM {Breaker._meta.db_table} WHERE ingester_id = %s AND opened_on IS NOT NULL)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a worker sees when it looks for work.
+
+    Parameters
+    ----------
+    lanes : `~collections.abc.Sequence` [`Lane`]
+        Those that have a file to claim now, in their order.
+    held_back : `bool`
+        Whether a person has paused the ingester.
+    pauses : `bool`
+        Whether it pauses because its target does not answer.
+    """
+
+    lanes: Sequence[Lane]
+    held_back: bool
+    pauses: bool
 
 
 class Lanes:
@@ -41,10 +78,33 @@ class Lanes:
     def waiting(self) -> Sequence[Lane]:
         """Give those lanes that have a file to claim now, in their order."""
         found = claims.waiting(self._ingester_id, self.left)
-        if not found and time.monotonic() >= self._next_look:
+        if not found:
+            self._drop_exhausted()
+        return found
+
+    def look(self, ingester: str) -> Sight:
+        """Look for work, and whether it may be done, by one query.
+
+        Parameters
+        ----------
+        ingester : `str`
+            The ingester's name.
+        """
+        sql, values = claims.waiting_sql(self._ingester_id, self.left)
+        sql += f" UNION ALL {_MAY_NOT}"
+        values += [ComponentKind.INGESTER, ingester, self._ingester_id]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            numbers = {number for (number,) in cursor.fetchall()}
+        lanes = [lane for number, lane in enumerate(self.left) if number in numbers]
+        if not lanes:
+            self._drop_exhausted()
+        return Sight(lanes, _HELD_BACK in numbers, _PAUSES in numbers)
+
+    def _drop_exhausted(self) -> None:
+        if time.monotonic() >= self._next_look:
             self.left = [lane for lane in self.left if not self._is_exhausted(lane)]
             self._next_look = time.monotonic() + LOOK_EVERY_S
-        return found
 
     def _is_exhausted(self, lane: Lane) -> bool:
         """Tell whether no file can come into a lane any more.

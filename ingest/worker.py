@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from buffer import operator_pauses
 from buffer.components import worker_name
-from buffer.models import ComponentKind, Storage
-from buffer.operator_pauses import Pausable
-from ingest import breaker, claims, pauses
+from buffer.models import Storage
+from ingest import breaker, claims
 from ingest.batch import Batch
 from ingest.checks import checks, require_storage
+from ingest.claims import Lane
 from ingest.lanes import Lanes
 from ingest.plugin_host import PluginHost, PluginUnavailable
 from ingest.plugins.base import PluginConfigError
@@ -74,30 +73,31 @@ class Worker:
         ingester = self.run.ingester_id
         self.paused = False
         claims.drop_doubtful(ingester, self._doubtful)
-        if not self._lanes.waiting():
+        sight = self._lanes.look(self.run.name)
+        if not sight.lanes:
             return 0
-        if operator_pauses.look(Pausable(ComponentKind.INGESTER, self.run.name)):
+        if sight.held_back:
             self.paused = True
             return 0
         self._require_storage()
-        if pauses.look(ingester) is None:
-            return self._work(None)
+        if not sight.pauses:
+            return self._work(sight.lanes, None)
         probe = Probe.take(ingester)
         if probe is None:
             self.paused = True
             return 0
         try:
-            return self._work(probe)
+            return self._work(sight.lanes, probe)
         finally:
             probe.end()
 
-    def _work(self, probe: Probe | None) -> int:
+    def _work(self, lanes: Sequence[Lane], probe: Probe | None) -> int:
         """Claim and work on one batch; or on one file, to probe."""
         beat = self._beat if probe is None else probe.renewing(self._beat)
         self._start_host(beat)
         claim = claims.claim(
             self.run.ingester_id,
-            self._lanes.left,
+            lanes,
             self.run.section.batch_size if probe is None else 1,
             self._name,
             anywhere=probe is not None,
