@@ -6,8 +6,9 @@ One statement instead of the ORM's many, which took longer for a small file than
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 from django.db import connection
 from django.utils import timezone
@@ -15,6 +16,26 @@ from django.utils import timezone
 from buffer import dialect
 from buffer.passage import Passage
 from buffer.reading import Reading
+
+
+class InPlace(NamedTuple):
+    """A file that was read where it is stored.
+
+    Parameters
+    ----------
+    relpath, filename : `str`
+        Its place in the storage area.
+    checksum : `str`
+        Hexadecimal digest.
+    size_bytes : `int`
+        Its size.
+    """
+
+    relpath: str
+    filename: str
+    checksum: str
+    size_bytes: int
+
 
 #: A reading and the id of its row.
 Row = tuple[Reading, int]
@@ -24,7 +45,6 @@ _COLUMNS: Final = {
     "filename": "text",
     "checksum": "text",
     "size_bytes": "id",
-    "identity": "text",
 }
 
 
@@ -53,36 +73,73 @@ def insert(passage: Passage, readings: Sequence[Reading], *, stored: bool) -> li
             "filename": reading.arrival.filename,
             "checksum": reading.checksums[passage.algorithm],
             "size_bytes": reading.arrival.stat.st_size,
-            "identity": reading.arrival.identity if passage.move else None,
+            "source_identity": reading.arrival.identity if passage.move else None,
         }
         for reading in readings
     ]
-    # "WHERE true", or SQLite takes ON for that of a join.
-    sql = f"""
-        INSERT INTO buffer_file (
-            storage_id, relpath, filename, checksum, checksum_algorithm, size_bytes,
-            added_on, seen_on, stored_on, source, source_identity
-        )
-        SELECT %s, v.relpath, v.filename, v.checksum, %s, v.size_bytes, %s, %s, %s, %s, v.identity
-        FROM {dialect.rows_from_json(_COLUMNS)}
-        WHERE true
-        ON CONFLICT (storage_id, relpath, filename) DO NOTHING
-        RETURNING relpath, filename, id"""
-    parameters: list[Any] = [
-        passage.storage.pk,
-        passage.algorithm,
-        now,
-        now,
-        now if stored else None,
-        str(passage.source.root) if passage.move else None,
-        json.dumps(values),
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        ids = {(relpath, filename): number for relpath, filename, number in cursor.fetchall()}
+    ids = _insert(
+        {**_COLUMNS, "source_identity": "text"},
+        values,
+        storage_id=passage.storage.pk,
+        checksum_algorithm=passage.algorithm,
+        added_on=now,
+        seen_on=now,
+        stored_on=now if stored else None,
+        source=str(passage.source.root) if passage.move else None,
+    )
     places = [(reading.arrival.relpath, reading.arrival.filename) for reading in readings]
     return [
         (reading, ids[place])
         for reading, place in zip(readings, places, strict=True)
         if place in ids
     ]
+
+
+def insert_in_place(
+    storage_id: int, files: Sequence[InPlace], algorithm: str, now: datetime
+) -> list[int]:
+    """Insert rows of files that are in storage already, unless somebody else has their places.
+
+    Parameters
+    ----------
+    storage_id : `int`
+        Where they are.
+    files : `~collections.abc.Sequence` [`InPlace`]
+        The files.
+    algorithm : `str`
+        That of their checksums.
+    now : `~datetime.datetime`
+        When they are recorded.
+
+    Returns
+    -------
+    ids : `list` [`int`]
+        Of the rows that were inserted: as many as there are files, or somebody was faster.
+    """
+    moment = connection.ops.adapt_datetimefield_value(now)
+    ids = _insert(
+        _COLUMNS,
+        [file._asdict() for file in files],
+        storage_id=storage_id,
+        checksum_algorithm=algorithm,
+        added_on=moment,
+        stored_on=moment,
+    )
+    return sorted(ids.values())
+
+
+def _insert(
+    columns: Mapping[str, str], values: Sequence[Mapping[str, Any]], **same: Any
+) -> dict[tuple[str, str], int]:
+    """Insert rows that have some columns in common; give the ids of those whose place was free."""
+    # "WHERE true", or SQLite takes ON for that of a join.
+    sql = f"""
+        INSERT INTO buffer_file ({", ".join([*same, *columns])})
+        SELECT {", ".join(["%s"] * len(same) + [f"v.{name}" for name in columns])}
+        FROM {dialect.rows_from_json(columns)}
+        WHERE true
+        ON CONFLICT (storage_id, relpath, filename) DO NOTHING
+        RETURNING relpath, filename, id"""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*same.values(), json.dumps(values)])
+        return {(relpath, filename): number for relpath, filename, number in cursor.fetchall()}

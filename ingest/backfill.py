@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from buffer import dialect
@@ -24,6 +24,7 @@ from buffer.durability import Pending
 from buffer.finder_config import Checksum
 from buffer.models import Component, File, Storage
 from buffer.names import why_bad
+from buffer.recording import InPlace, insert_in_place
 from buffer.refusals import Refusals
 from buffer.storages import open_tree
 from buffer.trees import Tree
@@ -33,6 +34,11 @@ from ingest.statuses import Status
 
 #: Somebody else records the same files: so often a chunk is looked up again.
 _RACES: Final = 10
+_ALGORITHM: Final = str(Checksum.BLAKE3)
+
+
+class Overtaken(Exception):
+    """Somebody else recorded some of these files just now; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,7 @@ class Recorder:
             for _ in range(_RACES):
                 try:
                     return self._record(tree, paths, receipt)
-                except IntegrityError as error:
+                except Overtaken as error:
                     # A finder, or another backfill, recorded some of them just now.
                     race = error
         raise race
@@ -143,7 +149,7 @@ class Recorder:
     ) -> Counter[str]:
         counters = Counter(added=0, tracked=0, taken_over=0, failed=0)
         known = look_up(self.run.storage_id, self.run.ingester_id, paths)
-        fresh: list[File] = []
+        fresh: list[InPlace] = []
         unknown_here: list[int] = []
         pending = Pending()
         # Before anything is read: what changes later than this is read again by the next run.
@@ -153,7 +159,7 @@ class Recorder:
                 try:
                     tracked = known.get(path)
                     if tracked is None:
-                        fresh.append(self._read(tree, path, now, pending))
+                        fresh.append(_read(tree, path, pending))
                     else:
                         check_tracked(tree, tracked.file)
                         counters["tracked"] += 1
@@ -169,9 +175,10 @@ class Recorder:
             pending.clear()
         counters["added"] = len(fresh)
         with transaction.atomic():
-            File.objects.bulk_create(fresh)
+            ids = insert_in_place(self.run.storage_id, fresh, _ALGORITHM, now) if fresh else []
+            if len(ids) < len(fresh):
+                raise Overtaken
             protocol.reached("files inserted")
-            ids = [file.pk for file in fresh]
             created = transitions.create(
                 self.run.ingester_id,
                 [*ids, *sorted(unknown_here)],
@@ -184,21 +191,12 @@ class Recorder:
         protocol.reached("chunk recorded")
         return counters
 
-    def _read(self, tree: Tree, path: str, now: datetime, pending: Pending) -> File:
-        relpath, _, filename = path.rpartition("/")
-        look_at(tree, path)
-        algorithm = str(Checksum.BLAKE3)
-        checksum, state = hash_file(tree, path, algorithm, pending)
-        return File(
-            storage_id=self.run.storage_id,
-            relpath=relpath,
-            filename=filename,
-            checksum=checksum,
-            checksum_algorithm=algorithm,
-            size_bytes=state.st_size,
-            added_on=now,
-            stored_on=now,
-        )
+
+def _read(tree: Tree, path: str, pending: Pending) -> InPlace:
+    relpath, _, filename = path.rpartition("/")
+    look_at(tree, path)
+    checksum, state = hash_file(tree, path, _ALGORITHM, pending)
+    return InPlace(relpath, filename, checksum, state.st_size)
 
 
 class Tracked(NamedTuple):

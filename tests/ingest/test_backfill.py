@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection
+from django.db import connection
 from django.utils import timezone
 
 from buffer import storages
@@ -284,7 +284,7 @@ def test_a_race_for_the_same_files_is_lost_in_peace(
     assert counts(recorder, *paths) == {"added": 2, "tracked": 1}
     assert Counter(Ingestion.objects.values_list("status", flat=True)) == {Status.BACKFILL: 3}
     monkeypatch.setattr(backfill, "look_up", lambda *_: {})
-    with pytest.raises(IntegrityError):
+    with pytest.raises(backfill.Overtaken):
         counts(recorder, *paths)
 
 
