@@ -19,10 +19,17 @@ from ingest.transitions import Step
 
 logger = logging.getLogger(__name__)
 
-#: Outcomes are written at least this often while a batch is under way; seconds.
+#: Outcomes are written this often while a batch is under way; where that takes long, as with very
+#: many workers, less often, so that it takes no more than a share of the time. Seconds.
 FLUSH_EVERY_S: Final = 0.25
+LONGEST_FLUSH_S: Final = 2.0
+_SHARE: Final = 0.1
 #: How long the last outcomes of a batch wait for a database that does not answer; seconds.
 PATIENCE_S: Final = 60.0
+
+
+#: How long the last outcomes took to be written by this process; seconds.
+_took_s = 0.0
 
 
 class Ledger:
@@ -63,7 +70,8 @@ class Ledger:
 
     def flush_if_due(self) -> None:
         """Write what was noted, if the last time is long enough ago."""
-        if self._outcomes and time.monotonic() - self._flushed >= FLUSH_EVERY_S:
+        pause = max(FLUSH_EVERY_S, min(_took_s / _SHARE, LONGEST_FLUSH_S))
+        if self._outcomes and time.monotonic() - self._flushed >= pause:
             try:
                 self._flush()
             except (DatabaseError, InterfaceError) as error:
@@ -90,9 +98,12 @@ class Ledger:
                 time.sleep(1.0)
 
     def _flush(self) -> None:
+        global _took_s
         if self._outcomes:
+            begun = time.monotonic()
             with transaction.atomic():
                 self.apply(breaker.weigh(self._claim.ingester_id, self._outcomes))
+            _took_s = time.monotonic() - begun
             self._outcomes = []
             self._late = False
             outages.answers()

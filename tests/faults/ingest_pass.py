@@ -56,6 +56,7 @@ def run(setting: Setting) -> None:
     # Whenever it can be: each outcome by itself, a renewal at each look at the plugin.
     claims.RENEW_EVERY_S = 0.0
     ledger.FLUSH_EVERY_S = 0.0  # type: ignore[misc]
+    ledger.LONGEST_FLUSH_S = 0.0  # type: ignore[misc]
     settings.INGEST_PLUGINS = [setting.plugin]
     ingester = Ingester.objects.get(pk=setting.ingester_id)
     opener = Opener(ingester, "opener")

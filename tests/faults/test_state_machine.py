@@ -305,6 +305,7 @@ def world(
         monkeypatch.setattr("buffer.opening.THREADS", 1)
         monkeypatch.setattr("ingest.claims.RENEW_EVERY_S", 0.0)
         monkeypatch.setattr("ingest.ledger.FLUSH_EVERY_S", 0.0)
+        monkeypatch.setattr("ingest.ledger.LONGEST_FLUSH_S", 0.0)
         fast = "SET synchronous_commit = off"
         with connection.cursor() as cursor:
             cursor.execute(fast if dialect.is_postgres() else "PRAGMA synchronous = OFF")
