@@ -159,8 +159,11 @@ class Collisions:
         arrival, aside = reading.arrival, self._duplicates.aside
         if aside is None:
             raise _Void("finder.duplicates is not configured, where arrivals are set aside")
-        with errors_as(AsideError), Tree(aside) as tree:
-            directory = tree.directory(arrival.relpath, make=True)
+        with (
+            errors_as(AsideError),
+            Tree(aside) as tree,
+            tree.held(arrival.relpath) as directory,
+        ):
             # An earlier try may have come so far.
             if not (decision.target and self._has(tree, decision.target, decision.checksum)):
                 self._place_aside(decision, reading, directory)
@@ -236,7 +239,8 @@ class Collisions:
 
     def _intend(self, decision: Decision, target: str) -> None:
         decision.target = target
-        Decision.objects.standing().filter(pk=decision.pk).update(target=target)
+        if not Decision.objects.standing().filter(pk=decision.pk).update(target=target):
+            raise _Void("it was taken back just now")
         steps.reached("place decided")
 
     def _done(self, decision: Decision, how: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from typing import Final
@@ -10,9 +11,11 @@ from typing import Final
 from buffer import placing, steps, storages
 from buffer.duplicates import has_content
 from buffer.models import File
-from buffer.names import INCOMING_DIR
+from buffer.names import INCOMING_DIR, escape
 from buffer.passage import Passage
 from buffer.trees import Tree
+
+logger = logging.getLogger(__name__)
 
 _KEPT: Final = "lost-"
 
@@ -42,6 +45,7 @@ class Copies:
 
     def __init__(self, passage: Passage) -> None:
         self._passage = passage
+        self._unread: set[str] = set()
 
     @property
     def directory(self) -> int:
@@ -59,12 +63,22 @@ class Copies:
         for name in self._names():
             descriptor = os.open(name, flags, dir_fd=self.directory)
             try:
-                if has_content(descriptor, file):
+                if self._has_content(name, descriptor, file):
                     yield name, descriptor
                     return
             finally:
                 os.close(descriptor)
         yield None
+
+    def _has_content(self, name: str, descriptor: int, file: File) -> bool:
+        try:
+            return has_content(descriptor, file)
+        except OSError as error:
+            # It may be all that there is of an arrival.
+            self._unread.add(name)
+            shown = f"{INCOMING_DIR}/{escape(name)}"
+            logger.warning("the copy %s cannot be read, and is left: %s", shown, error.strerror)
+            return False
 
     def keep(self, file: File) -> str:
         """Keep what may be all that there is of a file, under a name that is never cleared away.
@@ -89,9 +103,10 @@ class Copies:
         return f". What had been read of it is kept as {INCOMING_DIR}/{kept} in the storage"
 
     def clear(self) -> None:
-        """Delete all but what is kept."""
+        """Delete all but what is kept, and what could not be read."""
         for name in self._names():
-            os.unlink(name, dir_fd=self.directory)
+            if name not in self._unread:
+                os.unlink(name, dir_fd=self.directory)
 
     def _names(self) -> list[str]:
         return sorted(

@@ -6,6 +6,7 @@ missing or damaged, the arrival is what repairs it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -80,9 +81,10 @@ class Duplicates:
         """Put the arrival where the missing or damaged stored copy should be."""
         passage, kept = self._passage, ""
         pending = passage.pending()
+        held = contextlib.ExitStack()
         try:
             with errors_as(StorageError):
-                directory = passage.target.directory(stored.relpath, make=True)
+                directory = held.enter_context(passage.target.held(stored.relpath))
                 if damage == "damaged":
                     name = f"damaged-{stored.pk}-{secrets.token_hex(4)}"
                     incoming = passage.incoming()
@@ -105,6 +107,7 @@ class Duplicates:
                 raise
         finally:
             pending.clear()
+            held.close()
         logger.warning("the stored copy of file %d (%s) was %s%s", stored.pk, stored, damage, kept)
         release(passage.source, reading.arrival)
         return f"the stored copy was {damage}{kept}; this arrival has repaired it"
@@ -113,8 +116,11 @@ class Duplicates:
         """Move a duplicate to the directory for them, under a name that is free there."""
         arrival = reading.arrival
         assert self._aside is not None, "the configuration requires finder.duplicates for Move"
-        with errors_as(AsideError), Tree(self._aside) as tree:
-            directory = tree.directory(arrival.relpath, make=True)
+        with (
+            errors_as(AsideError),
+            Tree(self._aside) as tree,
+            tree.held(arrival.relpath) as directory,
+        ):
             for number in count():
                 name = numbered(arrival.filename, number)
                 try:
@@ -159,9 +165,12 @@ class Duplicates:
         try:
             placing.place(reading.descriptor, source_dir, arrival.filename, directory, name)
         except placing.CannotPlace:
-            staged, copied = stage(
-                arrival, reading.descriptor, directory, list(reading.checksums), "."
-            )
+            try:
+                staged, copied = stage(
+                    arrival, reading.descriptor, directory, list(reading.checksums), "."
+                )
+            except StorageError as error:
+                raise AsideError(error.errno, error.strerror) from error
             try:
                 if copied != reading.checksums:
                     raise placing.Swapped(arrival.filename) from None

@@ -90,18 +90,37 @@ def place(descriptor: int, source_dir: int, name: str, target_dir: int, target: 
         raise CannotPlace(error.errno, error.strerror) from error
     steps.reached("renamed")
     if not is_same_file(os.fstat(descriptor), target_dir, target):
-        _give_back(target_dir, target, source_dir, name)
+        give_back(target_dir, target, source_dir, name)
         raise Swapped(name)
     return False
 
 
-def _give_back(target_dir: int, target: str, source_dir: int, name: str) -> None:
-    """Undo the rename of somebody else's file; its name may be taken again by now."""
+def give_back(target_dir: int, target: str, source_dir: int, name: str) -> None:
+    """Undo a rename; if the name is taken again by now, under another one beside it.
+
+    Parameters
+    ----------
+    target_dir : `int`
+        Descriptor of the directory where the file is.
+    target : `str`
+        Its name there.
+    source_dir : `int`
+        Descriptor of the directory where it was.
+    name : `str`
+        Its name there.
+
+    Raises
+    ------
+    CannotPlace, OSError
+        It cannot be renamed; nothing has changed.
+    """
     try:
         rename_no_replace(target_dir, target, source_dir, name)
     except FileExistsError:
-        beside = f"{secrets.token_hex(4)}-{name}"[-255:]
-        rename_no_replace(target_dir, target, source_dir, beside)
+        token = f"{secrets.token_hex(4)}-"
+        # A name has at most 255 bytes; its end tells the kind of file.
+        end = os.fsencode(name)[-(255 - len(token)) :].decode("utf-8", "ignore")
+        rename_no_replace(target_dir, target, source_dir, token + end)
 
 
 def rename_no_replace(source_dir: int, name: str, target_dir: int, target: str) -> None:

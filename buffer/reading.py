@@ -158,12 +158,12 @@ class Reading:
         """
         if not placing.is_same_file(os.fstat(self.durable_descriptor), directory, filename):
             return
-        source_dir = passage.source.directory(self.arrival.relpath)
-        try:
-            # Back to the buffer, if it was moved; if it was linked or copied, it is there.
-            placing.rename_no_replace(directory, filename, source_dir, self.arrival.filename)
-        except (FileExistsError, placing.CannotPlace):
+        if self.staged is not None or os.fstat(self.descriptor).st_nlink > 1:
+            # A copy, or linked: it has another name.
             os.unlink(filename, dir_fd=directory)
+            return
+        source_dir = passage.source.directory(self.arrival.relpath)
+        placing.give_back(directory, filename, source_dir, self.arrival.filename)
 
     def close(self) -> None:
         """Close what is open and remove the copy's first name."""

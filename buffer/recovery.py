@@ -37,7 +37,7 @@ from django.utils import timezone
 from buffer import placing, steps
 from buffer.copies import Copies
 from buffer.discovery import Arrival
-from buffer.duplicates import has_content, what_is_wrong
+from buffer.duplicates import has_content, release, what_is_wrong
 from buffer.models import File, RefusalReason
 from buffer.passage import Passage
 from buffer.refusals import Refusals
@@ -123,7 +123,12 @@ class Recovery:
             logger.warning("cannot look at %s in storage: %s", file, error.strerror)
             return Content.OTHER
         try:
-            if not has_content(descriptor, file):
+            try:
+                same = has_content(descriptor, file)
+            except OSError as error:
+                logger.warning("cannot read %s in storage: %s", file, error.strerror)
+                return Content.OTHER
+            if not same:
                 return Content.OTHER
             self._complete(file, descriptor)
             return Content.SAME
@@ -196,12 +201,12 @@ class Recovery:
                     logger.warning("stored file %d (%s) is %s in storage", file.pk, file, wrong)
                     # The arrival is met as a duplicate, and repairs it.
                     return Fate.NOT_RELEASED
-                os.unlink(file.filename, dir_fd=self._source.directory(file.relpath))
+                # Reading takes its time: what came meanwhile under its name stays.
+                release(self._source, arrival)
                 fate = Fate.RELEASED
         except OSError as error:
             logger.warning("the source of %s cannot be released: %s", file, error.strerror)
             return Fate.NOT_RELEASED
-        steps.reached("source unlinked")
         File.objects.filter(pk=file.pk).update(source=None, source_identity=None)
         return fate
 

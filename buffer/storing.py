@@ -127,6 +127,8 @@ class Storing:
                 if relpath not in ways:
                     ways[relpath] = _inode(directory)
                     pending.add_way(self._passage.target, relpath)
+                    # On the way to a deep one this was closed again.
+                    directory = self._passage.target.directory(relpath)
             try:
                 reading.place(self._passage, directory, filename)
             except FileExistsError:

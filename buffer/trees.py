@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -100,6 +101,15 @@ class Tree:
             if len(self._open) > _KEPT_OPEN:
                 os.close(self._open.popitem(last=False)[1])
         return descriptor
+
+    @contextlib.contextmanager
+    def held(self, relpath: str) -> Iterator[int]:
+        """Give the descriptor of a directory, made if it is missing, for the length of a block."""
+        descriptor = os.dup(self.directory(relpath, make=True))
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def lasting(self, relpath: str) -> int:
         """Give the descriptor of a directory, made if it is missing, until the tree is closed."""

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from buffer import decisions
+from buffer.collisions import Collisions
 from buffer.models import Choice, Decision, File, Refusal, RefusalReason
 from tests.buffer.conftest import Ground, cycle
 
@@ -166,6 +168,24 @@ def test_void(clash: Ground, changes: dict[str, Any], why: str) -> None:
     assert decision.void and why in decision.outcome
     assert NAME in left(clash) and clash.stored(NAME) == OLD
     assert Refusal.objects.unresolved().filter(reason=RefusalReason.CONFLICT).exists()
+
+
+@pytest.mark.parametrize("choice", [Choice.KEEP_STORED, Choice.KEEP_BOTH])
+def test_taken_back_just_before_it_is_carried_out(
+    clash: Ground, choice: Choice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decision = decide(choice)
+    check = Collisions._check
+
+    def taken_back(*arguments: Any) -> None:
+        check(*arguments)
+        Decision.objects.update(done_on=timezone.now(), void=True, outcome="taken back")
+
+    monkeypatch.setattr(Collisions, "_check", taken_back)
+    rest(clash)
+    assert left(clash) == [NAME] and aside(clash) == {}
+    decision.refresh_from_db()
+    assert decision.outcome == "taken back"
 
 
 def test_nowhere_to_set_it_aside(clash: Ground) -> None:

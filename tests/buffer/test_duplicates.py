@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from buffer import steps
+from buffer.io_errors import StorageError
 from buffer.models import File, Refusal, RefusalReason
 from tests.buffer.conftest import Ground, cycle
 
@@ -37,6 +38,19 @@ def test_deleted_when_the_stored_copy_is_good(twice: Ground) -> None:
     assert (refusal.reason, refusal.file) == (RefusalReason.DUPLICATE, File.objects.get())
     assert "read again and is good" in refusal.resolved_how
     twice.check()
+
+
+def test_no_room_to_set_a_duplicate_aside_says_where(
+    twice: Ground, other_file_system: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("buffer.duplicates.stage", full)
+    options = {**action(twice, "Move"), "duplicates": str(other_file_system)}
+    assert not cycle(twice.finder(**options)).blocked, "the storage has room"
+    assert (twice.source / "d/a").exists()
+    assert "duplicates" in twice.refusal().detail
 
 
 @pytest.mark.parametrize("name", ["Delete", "Move"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from blake3 import blake3
 from django.utils import timezone
 
+from buffer import recovery
 from buffer.copies import Copies, kept_name
 from buffer.models import File, Refusal, RefusalReason
 from buffer.recovery import Fate, Recovery
@@ -170,6 +172,56 @@ def test_stored_and_another_arrival_of_its_name(ground: Ground) -> None:
     ground.put("a", b"newcomer")
     assert recover(ground) == {Fate.WAS_RELEASED: 1}
     assert (ground.source / "a").read_bytes() == b"newcomer"
+
+
+def test_an_arrival_that_comes_while_the_stored_copy_is_read(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading takes minutes for large files."""
+    ground.put("a", b"old")
+    put_in_storage(ground, "a", b"old")
+    left(ground, "a", b"old", stored_on=timezone.now())
+    read = recovery.what_is_wrong
+
+    def replaced(*arguments: Any) -> str:
+        ground.put("new", b"newcomer").replace(ground.source / "a")
+        return read(*arguments)
+
+    monkeypatch.setattr(recovery, "what_is_wrong", replaced)
+    recover(ground)
+    assert (ground.source / "a").read_bytes() == b"newcomer"
+    assert ground.stored("a") == b"old"
+
+
+@pytest.mark.parametrize("what", ["intent", "copy"])
+def test_what_cannot_be_read_blocks_nothing_else(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    for name in "ab":
+        ground.put(name)
+        if what == "intent":
+            put_in_storage(ground, name)
+        left(ground, name)
+    if what == "copy":
+        (ground.source / "a").unlink()
+        put_in_storage(ground, ".incoming/me-0.part")
+    bad = (ground.root / ("a" if what == "intent" else ".incoming/me-0.part")).stat().st_ino
+    has_content = recovery.has_content
+
+    def fails(descriptor: int, file: File) -> bool:
+        if os.fstat(descriptor).st_ino == bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return has_content(descriptor, file)
+
+    monkeypatch.setattr(recovery, "has_content", fails)
+    monkeypatch.setattr("buffer.copies.has_content", fails)
+    found = recover(ground)
+    if what == "intent":
+        assert found == {Fate.UNDONE: 1, Fate.COMPLETED: 1, Fate.RELEASED: 1}
+        assert ground.stored("a") == b"content"
+    else:
+        assert found == {Fate.VANISHED: 1, Fate.UNDONE: 1}
+        assert ground.incoming() == ["me-0.part"], "it may be the last copy"
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged"])

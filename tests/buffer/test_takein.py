@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
+
 import pytest
 
 from buffer import batches as batches_module
 from buffer.batches import batches
 from buffer.duplicates import Duplicates
+from buffer.durability import Pending
 from buffer.finder_config import AlternativeAction
 from buffer.models import File
 from buffer.takein import TakeIn
@@ -44,6 +48,46 @@ def test_queries_do_not_grow_with_the_batch(
     with django_assert_max_num_queries(16):  # type: ignore[operator]
         take_in(ground).batch(arrivals)
     assert File.objects.stored().count() == 60
+
+
+def test_deep_directories_keep_their_files(ground: Ground) -> None:
+    """More directories than are held open lie on the way."""
+    deep = "/".join(f"c{n}" for n in range(1, 101))
+    ground.put(f"{deep}/a")
+    ground.put(f"{deep}/b", b"b")
+    arrivals = [ground.arrival(f"{deep}/{name}") for name in "ab"]
+    assert len(take_in(ground, fsync=True).batch(arrivals)) == 2
+    assert ground.stored(f"{deep}/a") == b"content"
+    assert ground.stored(f"{deep}/b") == b"b"
+    ground.check()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.fits", "n" * 255, "\N{TELESCOPE}" * 60 + ".fits"],
+    ids=["short", "long", "many bytes"],
+)
+def test_what_was_renamed_is_not_lost_to_a_newcomer(
+    ground: Ground,
+    monkeypatch: pytest.MonkeyPatch,
+    refuse_links: Callable[[], None],
+    name: str,
+) -> None:
+    """Its name in the buffer is another file's by the time that it has to be taken back."""
+    refuse_links()
+    ground.put(name, b"settled")
+    arrival = ground.arrival(name)
+
+    def fails(pending: Pending) -> None:
+        ground.put(name, b"newcomer")
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Pending, "sync", fails)
+    take_in(ground, fsync=True).batch([arrival])
+    assert (ground.source / name).read_bytes() == b"newcomer"
+    contents = {path.read_bytes() for path in ground.source.iterdir()}
+    assert contents == {b"settled", b"newcomer"}
+    assert not File.objects.exists() and not (ground.root / name).exists()
 
 
 def test_a_stale_look_at_an_arrival(ground: Ground) -> None:
