@@ -125,8 +125,9 @@ def proposal(kind: FindingKind, whole: str) -> str:
             )
         case FindingKind.DUPLICATE:
             return (
-                "no component makes such a row: find out who did, and delete it by SQL after the"
-                " rows that refer to it"
+                "two finders took in one content at the same moment, or somebody made the row: both"
+                " files are stored and ingested as they are; leave them, or remove one of the two"
+                " files and its row, by SQL after the rows that refer to it"
             )
         case FindingKind.UNTRACKED:
             return f"record {whole} by `manage.py backfill`, or remove it by hand"

@@ -6,15 +6,17 @@ import contextlib
 import hashlib
 import logging
 import os
+import socket
+from pathlib import Path
 from typing import Final
 
 from django.db import DatabaseError, InterfaceError
 
 from buffer import alerts, outages, sqlviews, storages
-from buffer.components import Heartbeat
+from buffer.components import Heartbeat, live
 from buffer.finder_config import FinderFile
-from buffer.locking import lock_source
-from buffer.models import Component, ComponentKind
+from buffer.locking import Locked, lock_source
+from buffer.models import Component, ComponentKind, Storage
 from buffer.names import escape
 from buffer.sessions import finder_session
 from buffer.signals import StopSignals
@@ -51,7 +53,7 @@ def run_finder(config: FinderFile, *, once: bool) -> dict[str, int]:
     Raises
     ------
     Locked
-        Another finder is at work on this source.
+        Another finder is at work on this source, or on one of its path on another host.
     Blocked
         With `once`: nothing can be taken in now.
     """
@@ -59,6 +61,7 @@ def run_finder(config: FinderFile, *, once: bool) -> dict[str, int]:
     lock = lock_source(finder.source)
     try:
         storage = storages.register(config.database.file_table, finder.storage, fsync=finder.fsync)
+        _require_one_host(finder.source, storage)
         sqlviews.ensure(sqlviews.storage_view(storage))
         settings = {
             "finder": finder.model_dump(mode="json", by_alias=True),
@@ -75,6 +78,28 @@ def run_finder(config: FinderFile, *, once: bool) -> dict[str, int]:
             return _counters(heartbeat.id)
     finally:
         os.close(lock)
+
+
+def _require_one_host(source: Path, storage: Storage) -> None:
+    """See to it that no other host takes files from a path of this name into the same storage.
+
+    What was begun and what was refused is known by the source's path: a finder would finish, undo
+    or close what the other one is at.
+
+    Raises
+    ------
+    Locked
+        One does.
+    """
+    here = socket.gethostname()
+    for row in live(ComponentKind.FINDER, subject=str(source)):
+        if row.host != here and row.settings.get("storage") == storage.pk:
+            raise Locked(
+                f"a finder on host {escape(row.host)} takes files from a source of the same path,"
+                f" {escape(source)}, into the same storage area, so that nobody could tell their"
+                " records apart: give this one another finder.source (a symbolic link to the buffer"
+                " will do), or stop the other one; if it has died, start this one 30 s later"
+            )
 
 
 def _loop(heartbeat: Heartbeat, queue: str, *, once: bool) -> None:

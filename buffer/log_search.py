@@ -64,6 +64,8 @@ class LogSearch(Search):
         self._storage: Tree | None = None
         self._excluded = PatternList(config.search.exclude_list)
         self._progress: dict[str, _Progress] = {}
+        #: What was said of each log and directory.
+        self._told: dict[str, int | None] = {}
 
     def begin(self, source: Tree, storage: Tree) -> None:
         self._storage = storage
@@ -77,12 +79,13 @@ class LogSearch(Search):
             past_days=search.past_days,
             future_days=search.future_days,
             delay=search.delay_s,
+            onerror=self._tell,
         )
         for log in logs:
             try:
                 yield from self._of_log(log)
             except OSError as error:
-                logger.warning("rsync log %s: %s", escape(log.name), error.strerror)
+                self._tell(log.name, error)
 
     def accounted(self, arrivals: Iterable[Arrival]) -> None:
         """Strike out those files of a batch that are recorded, or refused for good."""
@@ -114,13 +117,21 @@ class LogSearch(Search):
                 del self._progress[name]
                 steps.reached("log finished")
             except OSError as error:
-                logger.warning(
-                    "rsync log %s cannot be marked done: %s. Its files are recorded; give this"
-                    " user the right to write beside it.",
-                    escape(progress.log.name),
-                    error.strerror,
-                )
+                text = "its files are recorded, but it cannot be marked done; give this user the"
+                self._tell(name, error, f"{text} right to write beside it")
+                if progress.listed < forget_before:
+                    # Deleted, or out of the window of days.
+                    del self._progress[name]
         return waiting
+
+    def _tell(self, name: str, error: OSError, text: str = "") -> None:
+        """Log what is wrong with a log or a directory of logs, once for each cause."""
+        if not name:
+            raise error
+        if self._told.get(name) != error.errno:
+            self._told[name] = error.errno
+            shown = f"{text}: {error.strerror}" if text else error.strerror
+            logger.warning("rsync log %s: %s", escape(name), shown)
 
     def _of_log(self, log: RsyncLog) -> Iterator[Arrival]:
         progress = self._progress.get(log.name)

@@ -230,6 +230,11 @@ class Storing:
         """Remove the source, unless it is not what was stored any more."""
         reading, number = row
         arrival = reading.arrival
+        if not reading.unchanged:
+            # Opened for writing since the last look, while the database was waited for. What is
+            # stored was read before; what is written now is met as another arrival of its name.
+            self._ledger.done(arrival, "stored")
+            return
         try:
             release(self._passage.source, arrival)
         except ReleaseError as error:

@@ -9,8 +9,11 @@ decided what each arrival is; `buffer.opening` reads, `buffer.storing` stores.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
 
 from django.db import transaction
+from django.utils import timezone
 
 from buffer import placing, recording, steps
 from buffer.candidates import Candidates, look_up
@@ -20,11 +23,15 @@ from buffer.duplicates import Duplicates
 from buffer.io_errors import StorageError, errors_as
 from buffer.ledger import Ledger
 from buffer.models import File, RefusalReason
+from buffer.names import escape
 from buffer.opening import Opening
 from buffer.passage import Passage
 from buffer.reading import Reading
 from buffer.refusing import Refused
 from buffer.storing import Storing
+
+#: A batch takes seconds; its finder finishes or undoes it at its next start.
+_FORGOTTEN_AFTER: Final = timedelta(minutes=10)
 
 
 class TakeIn:
@@ -109,7 +116,8 @@ class TakeIn:
                 self._settle(reading, same)
             elif taken is not None and taken.stored_on is None:
                 # Somebody else is taking in a file of this place: see what it is when it is done.
-                continue
+                if _is_forgotten(taken):
+                    conflicts.append((reading.arrival, _never_finished(taken)))
             elif self._collisions is not None and self._collisions.settle(reading, taken):
                 continue
             elif taken is not None:
@@ -190,3 +198,18 @@ class TakeIn:
         steps.reached("recorded in place")
         for reading, _ in rows:
             self._ledger.done(reading.arrival, "stored")
+
+
+def _is_forgotten(intent: File) -> bool:
+    """Tell whether a take-in was begun so long ago that nobody is at it any more."""
+    return timezone.now() - intent.added_on > _FORGOTTEN_AFTER
+
+
+def _never_finished(intent: File) -> Refused:
+    return Refused(
+        RefusalReason.CONFLICT,
+        f"a take-in of this place from {escape(intent.source or '?')}, begun at"
+        f" {intent.added_on:%Y-%m-%d %H:%M:%S} UTC, was never finished: start the finder of that"
+        " source, which finishes or undoes it (if the buffer has another path by now, start it once"
+        " with the old one, by a symbolic link)",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import pytest
 
 from buffer import steps
 from buffer.finder import Finder
+from buffer.log_search import LogSearch
 from buffer.models import File, Refusal, RefusalReason
 from tests.buffer.conftest import Ground, cycle
 
@@ -215,6 +217,35 @@ def test_an_intent_of_somebody_else_is_no_record(logs: Logs) -> None:
     File.objects.all().delete()
     cycle(finder)
     assert logs.is_done
+
+
+def test_a_log_that_cannot_be_marked_done_is_told_once(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    logs.write("a")
+    logs.store("a")
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("buffer.log_search.rsync_logs.mark_done", refused)
+    finder = logs.finder()
+    for _ in range(3):
+        cycle(finder)
+    said = [line for line in caplog.messages if "cannot be marked done" in line]
+    assert len(said) == 1 and said[0].endswith("beside it: Permission denied")
+    # Whoever deletes it is not asked for it for ever.
+    logs.log.unlink()
+    monkeypatch.setattr("buffer.log_search._FORGET_AFTER_S", -1.0)
+    cycle(finder)
+    assert isinstance(finder._search, LogSearch) and not finder._search._progress
+
+
+def test_a_source_of_logs_that_goes_blocks_the_finder(logs: Logs) -> None:
+    finder = logs.finder()
+    cycle(finder)
+    logs.ground.source.rename(logs.ground.source.with_name("elsewhere"))
+    assert "fails" in (cycle(finder).blocked or "")
 
 
 def test_read_on_after_a_bounded_cycle(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,20 @@ def test_stops_within_seconds_and_another_may_not_start(command: Command) -> Non
     assert out.startswith("finder stopped: 5 stored, 3 duplicates")
 
 
+def test_a_finder_of_another_host_with_the_same_path(command: Command) -> None:
+    """Their records could not be told apart."""
+    command.run("--once")
+    row = Component.objects.get(kind=ComponentKind.FINDER)
+    Component.objects.create(
+        kind=ComponentKind.FINDER, subject=row.subject, host="elsewhere", pid=1,
+        settings=row.settings,
+    )  # fmt: skip
+    status, _, err = command.run("--once")
+    assert status == 1 and "a finder on host elsewhere takes files" in err
+    Component.objects.filter(host="elsewhere").update(settings={"storage": 0})
+    assert command.run("--once")[0] == 0
+
+
 def test_the_kernel_wakes_it(command: Command) -> None:
     """Long before its pause is over, and while its worker rests between looks."""
     command.write(search={"method": "watch", "delay": 0.1}, pause=60)

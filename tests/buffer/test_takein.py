@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
 from buffer import batches as batches_module
 from buffer.batches import batches
 from buffer.duplicates import Duplicates
 from buffer.durability import Pending
 from buffer.finder_config import AlternativeAction
-from buffer.models import File
+from buffer.models import File, RefusalReason
 from buffer.takein import TakeIn
+from buffer.trees import Tree
 from tests.buffer.conftest import Ground
 
 pytestmark = pytest.mark.django_db
@@ -106,6 +111,43 @@ def test_a_place_that_somebody_takes_in_already(ground: Ground) -> None:
     )  # fmt: skip
     assert take_in(ground).batch([ground.arrival("a")]) == set()
     assert (ground.source / "a").exists()
+
+
+def test_a_take_in_that_was_never_finished_is_told(ground: Ground) -> None:
+    """The finder was given another source, and nobody finishes what it had begun."""
+    ground.put("a")
+    intent = File.objects.create(
+        storage=ground.storage, filename="a", checksum="x", checksum_algorithm="blake3",
+        size_bytes=1, source="/former\x1b", added_on=timezone.now() - timedelta(minutes=11),
+    )  # fmt: skip
+    take_in(ground).batch([ground.arrival("a")])
+    refusal = ground.refusal()
+    assert refusal.reason == RefusalReason.CONFLICT
+    assert "/former\\x1b" in refusal.detail and "never finished" in refusal.detail
+    assert (ground.source / "a").exists()
+    assert File.objects.intents().get() == intent
+
+
+@pytest.mark.parametrize("at", ["stored committed", "durable"])
+def test_a_writer_that_comes_late_keeps_its_file(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, at: str, other_file_system: Path
+) -> None:
+    """While the database is waited for, on another file system too."""
+    ground.put("a")
+    writers: list[int] = []
+
+    def reached(step: str) -> None:
+        if step == at:
+            writers.append(os.open(ground.source / "a", os.O_WRONLY | os.O_APPEND))
+
+    monkeypatch.setattr("buffer.steps.reached", reached)
+    with Tree(other_file_system) as target:
+        take_in(ground, target=target).batch([ground.arrival("a")])
+    (writer,) = writers
+    os.write(writer, b" and more")
+    os.close(writer)
+    assert (ground.source / "a").read_bytes() == b"content and more"
+    assert (other_file_system / "a").read_bytes() == b"content"
 
 
 def test_a_place_that_is_reserved_just_now(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
