@@ -22,7 +22,7 @@ from buffer.refusals import Refusals
 from buffer.refusing import Refused
 from buffer.rsync_lines import BadLine, LogEntry
 from buffer.rsync_logs import RsyncLog
-from buffer.rsync_reader import read_log
+from buffer.rsync_reader import LogPart, read_log
 from buffer.search import Search
 from buffer.trees import Tree
 
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: A log that is not listed for so long has left the window of days; seconds.
 _FORGET_AFTER_S: Final = 86_400.0
+#: A last line whose end has not come for so long will have none; seconds.
+_CUT_AFTER_S: Final = 3600.0
 
 
 @dataclass(slots=True)
@@ -41,6 +43,8 @@ class _Progress:
     line: int | None = None
     #: When the log was last met; seconds of the monotonic clock.
     listed: float = 0.0
+    #: Number of a last line without its end, once that was said.
+    cut_line: int | None = None
     pending: dict[str, LogEntry] = field(default_factory=dict)
 
 
@@ -114,7 +118,8 @@ class LogSearch(Search):
                 if rsync_logs.done_offset(progress.log) < progress.offset:
                     rsync_logs.mark_done(progress.log, progress.offset)
                     logger.info("rsync log %s is done", escape(progress.log.name))
-                del self._progress[name]
+                if progress.offset == progress.log.size or progress.listed < forget_before:
+                    del self._progress[name]
                 steps.reached("log finished")
             except OSError as error:
                 text = "its files are recorded, but it cannot be marked done; give this user the"
@@ -153,8 +158,24 @@ class LogSearch(Search):
             progress.pending.update((entry.path, entry) for entry in entries)
             self.updated.update(entry.path for entry in entries if entry.updated)
             progress.offset, progress.line = part.end_offset, part.end_line
+            self._look_at_end(progress, part)
             steps.reached("lines read")
             yield from self._look([entry.path for entry in entries], progress)
+
+    def _look_at_end(self, progress: _Progress, part: LogPart) -> None:
+        """Refuse a last line whose end never came: its file is recorded by nobody."""
+        log, line = progress.log, part.end_line + 1
+        if progress.cut_line is not None and progress.cut_line < line:
+            self._refusals.resolve_missing(f"{log.name}:{progress.cut_line}")
+            progress.cut_line = None
+        if part.unfinished and time.time() - log.mtime_ns / 1e9 > _CUT_AFTER_S:
+            progress.cut_line = line
+            text = (
+                "the last line of this log has no end, so rsync was stopped while it wrote it; the"
+                " file that it names is not recorded: have it sent again, or backfill it"
+            )
+            path = f"{log.name}:{line}"
+            self._refusals.missing(path, Refused(RefusalReason.BAD_NAME, text))
 
     def _look(self, paths: Sequence[str], progress: _Progress) -> Iterator[Arrival]:
         for path in dict.fromkeys(paths):

@@ -31,6 +31,7 @@ import logging
 import os
 from collections import Counter
 from enum import Enum, StrEnum, auto
+from typing import Final
 
 from django.utils import timezone
 
@@ -45,6 +46,9 @@ from buffer.refusing import Refused
 from buffer.settling import is_open_for_writing
 
 logger = logging.getLogger(__name__)
+
+#: So many sources of stored files are removed at a start, the newest first.
+MOST_RELEASED: Final = 1000
 
 
 class Recovery:
@@ -80,7 +84,9 @@ class Recovery:
         for file in ours.intents().order_by("id"):
             counts[self._intent(file)] += 1
             steps.reached("intent recovered")
-        for file in ours.stored().order_by("id"):
+        # A crash leaves those of its last batch. The scan meets what else lies in the buffer, as in
+        # one whose files cannot be removed: all of them would be read again at each start.
+        for file in ours.stored().order_by("-id")[:MOST_RELEASED]:
             counts[self._unreleased(file)] += 1
             steps.reached("source recovered")
         self._copies.clear()

@@ -58,11 +58,6 @@ class RsyncLog:
         """Path of the marker that says how far the log is done (`~pathlib.Path`)."""
         return self.path.with_name(f"{self.path.name}.done")
 
-    @property
-    def identity(self) -> str:
-        """Changes whenever the log does (`str`)."""
-        return f"{self.device}:{self.inode}:{self.size}:{self.mtime_ns}"
-
 
 def find_logs(
     root: Path,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -89,33 +88,6 @@ def read_log(
             line = _count_lines(file, offset)
         file.seek(offset)
         return _read_part(file, offset, log.size, line, max_lines)
-
-
-def read_parts(log: RsyncLog, offset: int = 0) -> Iterator[LogPart]:
-    """Read a log to its end, part by part.
-
-    Parameters
-    ----------
-    log : `RsyncLog`
-        The log.
-    offset : `int`
-        Where to begin: 0 or the `done_offset`.
-
-    Yields
-    ------
-    part : `LogPart`
-        At least one.
-
-    Raises
-    ------
-    OSError
-        As `read_log`.
-    """
-    part = read_log(log, offset)
-    yield part
-    while part.more:
-        part = read_log(log, part.end_offset, line=part.end_line)
-        yield part
 
 
 def _is_line_start(file: BinaryIO, offset: int) -> bool:

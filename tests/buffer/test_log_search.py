@@ -241,6 +241,28 @@ def test_a_log_that_cannot_be_marked_done_is_told_once(
     assert isinstance(finder._search, LogSearch) and not finder._search._progress
 
 
+def test_a_last_line_that_was_cut_off(logs: Logs) -> None:
+    logs.write("a", "b")
+    logs.store("a")
+    logs.store("b")
+    whole = logs.log.read_bytes()
+    logs.log.write_bytes(whole[:-2])
+    long_ago = time.time() - 7200
+    os.utime(logs.log, (long_ago, long_ago))
+    finder = logs.finder()
+    for _ in range(3):
+        cycle(finder)
+    refusal = logs.ground.refusal()
+    assert refusal.path.endswith("rsync.log:2") and "have it sent again" in refusal.detail
+    assert [file.filename for file in File.objects.all()] == ["a"]
+    # It goes on after all.
+    logs.log.write_bytes(whole)
+    os.utime(logs.log, (long_ago, long_ago))
+    cycle(finder)
+    assert File.objects.count() == 2 and logs.is_done
+    assert not Refusal.objects.unresolved().exists()
+
+
 def test_a_source_of_logs_that_goes_blocks_the_finder(logs: Logs) -> None:
     finder = logs.finder()
     cycle(finder)

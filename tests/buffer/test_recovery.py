@@ -174,6 +174,21 @@ def test_stored_and_another_arrival_of_its_name(ground: Ground) -> None:
     assert (ground.source / "a").read_bytes() == b"newcomer"
 
 
+def test_no_more_stored_copies_are_read_than_a_crash_can_leave(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "MOST_RELEASED", 2)
+    for name in "abc":
+        ground.put(name)
+        put_in_storage(ground, name)
+        left(ground, name, stored_on=timezone.now())
+    assert recover(ground) == {Fate.RELEASED: 2}
+    assert [path.name for path in ground.source.iterdir()] == ["a"]
+    cycle(ground.finder())
+    assert not list(ground.source.iterdir()), "met by the scan, as a leftover"
+    ground.check()
+
+
 def test_an_arrival_that_comes_while_the_stored_copy_is_read(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from buffer.rsync_logs import RsyncLog
-from buffer.rsync_reader import LogPart, read_log, read_parts
+from buffer.rsync_reader import LogPart, read_log
 
 PREFIX = b"2024/01/01 12:00:00 [123] "
 NEW = b">f+++++++++ "
@@ -25,6 +26,15 @@ def make_log(root: Path, content: bytes, name: str = "20240101/rsync.log") -> Rs
 def look(path: Path) -> RsyncLog:
     found = path.stat()
     return RsyncLog(path, path.name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def read_parts(log: RsyncLog) -> Iterator[LogPart]:
+    """Read a log to its end."""
+    part = read_log(log)
+    yield part
+    while part.more:
+        part = read_log(log, part.end_offset, line=part.end_line)
+        yield part
 
 
 def names(part: LogPart) -> list[str]:
