@@ -11,7 +11,8 @@ import random
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from django.db import connection, transaction
 
@@ -27,6 +28,10 @@ RENEW_EVERY_S = 10.0
 TABLE = "ingest_ingestion"
 #: The condition of the index on what waits, word for word, since SQLite compares the words.
 IN_WAITING_INDEX = "status IN ({})".format(", ".join(f"'{s}'" for s in sorted(CLAIMABLE)))
+
+
+#: A run that is to end waits for questions to the target that are due within this time.
+QUESTIONS_WAITED_FOR: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +180,16 @@ def waiting_sql(ingester_id: int, lanes: Sequence[Lane]) -> tuple[str, list[Any]
 
 
 def anything_due_later(ingester_id: int, lanes: Sequence[Lane]) -> bool:
-    """Tell whether a file of a lane that waits for its time is not due yet."""
+    """Tell whether a file of a lane that waits for its time is not due yet.
+
+    A question to the target that has failed again and again is not waited for.
+    """
     statuses = [lane.status for lane in lanes if lane.due]
-    return Ingestion.objects.filter(
+    later = Ingestion.objects.filter(
         ingester_id=ingester_id, next_attempt_on__isnull=False, status__in=statuses
-    ).exists()
+    )
+    soon = dialect.clock() + QUESTIONS_WAITED_FOR
+    return later.exclude(status=Status.UNKNOWN, next_attempt_on__gt=soon).exists()
 
 
 def forget_due(ingester_id: int, statuses: Sequence[Status]) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.db.models import Count
 from django.utils import timezone
 
 from ingest import breaker, claims
@@ -101,14 +102,17 @@ class Question:
             return []
         if not self.unanswered:
             breaker.answered(self._run.ingester_id)
+        unknown = [one for path, one in doubtful.items() if answers.there[path] is None]
+        due = self._ask_again_on(unknown)
         steps, again = [], []
         retry = self._run.section.retry
         for path, claimed in doubtful.items():
             there = answers.there[path]
             if there is None:
                 message = f"the target could not be asked: {answers.failures[-1]}"
-                due = self._ask_again_on(claimed)
-                steps.append(self._still_unknown(claimed, message, next_attempt_on=due))
+                steps.append(
+                    self._still_unknown(claimed, message, next_attempt_on=due[claimed.file_id])
+                )
             elif there:
                 note = "the outcome was unknown; the target has the file"
                 steps.append(
@@ -123,15 +127,21 @@ class Question:
         self._ledger.apply(steps)
         return again
 
-    def _ask_again_on(self, claimed: Claimed) -> datetime | None:
-        """Say when to ask again what became of a file; None: not before a person has looked."""
-        often = FileEvent.objects.filter(
-            file=claimed.file_id, ingester=self._run.ingester_id, status=Status.UNKNOWN
-        ).count()
-        if often >= MOST_OFTEN:
-            return None
-        pause = min(AGAIN_S * 2.0 ** max(0, often - 1), LONGEST_PAUSE_S)
-        return timezone.now() + timedelta(seconds=pause)
+    def _ask_again_on(self, files: Sequence[Claimed]) -> dict[int, datetime | None]:
+        """Say by file ids when to ask again; None: not before a person has looked."""
+        events = FileEvent.objects.filter(
+            file__in=[claimed.file_id for claimed in files],
+            ingester=self._run.ingester_id,
+            status=Status.UNKNOWN,
+        )
+        counts = dict(events.order_by().values_list("file").annotate(n=Count("id")))
+        due: dict[int, datetime | None] = {}
+        for claimed in files:
+            often = counts.get(claimed.file_id, 0)
+            pause = min(AGAIN_S * 2.0 ** max(0, often - 1), LONGEST_PAUSE_S)
+            later = timezone.now() + timedelta(seconds=pause)
+            due[claimed.file_id] = later if often < MOST_OFTEN else None
+        return due
 
     def _still_unknown(self, claimed: Claimed, message: str, **fields: Any) -> Step:
         return self._ledger.step(

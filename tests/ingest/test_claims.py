@@ -211,3 +211,20 @@ def test_a_claim_of_one_ingester_says_nothing_of_another(
     assert claims.claim(ingester.pk, LANES, 1, "w") is not None
     assert claims.waiting(other.pk, LANES)
     assert claims.renew(claims.Claim(other.pk, uuid.uuid4(), "w", [])) == 0
+
+
+def test_a_run_that_is_to_end_does_not_wait_for_questions_for_hours(
+    ingester: Ingester, make_file: MakeFile
+) -> None:
+    lanes = [Lane(status, due=True) for status in (Status.UNKNOWN, Status.FAILURE)]
+    row = Ingestion.objects.create(file=make_file(), ingester=ingester, status=Status.UNKNOWN)
+    now = timezone.now()
+    for status, minutes, waits in (
+        (Status.UNKNOWN, 5, True),
+        (Status.UNKNOWN, 60, False),
+        (Status.FAILURE, 60, True),
+    ):
+        due = now + timedelta(minutes=minutes)
+        Ingestion.objects.filter(pk=row.pk).update(status=status, next_attempt_on=due)
+        assert claims.anything_due_later(ingester.pk, lanes) is waits
+    assert not claims.anything_due_later(ingester.pk, lanes[:1])
