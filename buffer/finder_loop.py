@@ -61,7 +61,6 @@ def run_finder(config: FinderFile, *, once: bool) -> dict[str, int]:
     lock = lock_source(finder.source)
     try:
         storage = storages.register(config.database.file_table, finder.storage, fsync=finder.fsync)
-        _require_one_host(finder.source, storage)
         sqlviews.ensure(sqlviews.storage_view(storage))
         settings = {
             "finder": finder.model_dump(mode="json", by_alias=True),
@@ -74,14 +73,17 @@ def run_finder(config: FinderFile, *, once: bool) -> dict[str, int]:
             logger.info(
                 "finder %d: %s -> %s", heartbeat.id, escape(finder.source), escape(finder.storage)
             )
+            _require_one_host(heartbeat.id, finder.source, storage)
             _loop(heartbeat, _queue(config), once=once)
             return _counters(heartbeat.id)
     finally:
         os.close(lock)
 
 
-def _require_one_host(source: Path, storage: Storage) -> None:
+def _require_one_host(run_id: int, source: Path, storage: Storage) -> None:
     """See to it that no other host takes files from a path of this name into the same storage.
+
+    Of two that start together the one whose row is the newer gives up.
 
     What was begun and what was refused is known by the source's path: a finder would finish, undo
     or close what the other one is at.
@@ -92,7 +94,7 @@ def _require_one_host(source: Path, storage: Storage) -> None:
         One does.
     """
     here = socket.gethostname()
-    for row in live(ComponentKind.FINDER, subject=str(source)):
+    for row in live(ComponentKind.FINDER, subject=str(source), pk__lt=run_id):
         if row.host != here and row.settings.get("storage") == storage.pk:
             raise Locked(
                 f"a finder on host {escape(row.host)} takes files from a source of the same path,"

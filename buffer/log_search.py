@@ -30,6 +30,13 @@ logger = logging.getLogger(__name__)
 
 #: A log that is not listed for so long has left the window of days; seconds.
 _FORGET_AFTER_S: Final = 86_400.0
+#: What may fail of a log, as it is said.
+_LISTING: Final = ""
+_READING: Final = " cannot be read"
+_MARKING: Final = (
+    ": its files are recorded, but it cannot be marked done; give this user the right to write"
+    " beside it"
+)
 #: A last line whose end has not come for so long will have none; seconds.
 _CUT_AFTER_S: Final = 3600.0
 
@@ -43,8 +50,6 @@ class _Progress:
     line: int | None = None
     #: When the log was last met; seconds of the monotonic clock.
     listed: float = 0.0
-    #: Number of a last line without its end, once that was said.
-    cut_line: int | None = None
     pending: dict[str, LogEntry] = field(default_factory=dict)
 
 
@@ -68,8 +73,9 @@ class LogSearch(Search):
         self._storage: Tree | None = None
         self._excluded = PatternList(config.search.exclude_list)
         self._progress: dict[str, _Progress] = {}
-        #: What was said of each log and directory.
-        self._told: dict[str, int | None] = {}
+        #: What was said, by name and by what failed.
+        self._told: dict[tuple[str, str], int | None] = {}
+        self._listed_badly: set[str] = set()
 
     def begin(self, source: Tree, storage: Tree) -> None:
         self._storage = storage
@@ -83,13 +89,15 @@ class LogSearch(Search):
             past_days=search.past_days,
             future_days=search.future_days,
             delay=search.delay_s,
-            onerror=self._tell,
+            onerror=self._tell_of_listing,
         )
+        self._forget_what_is_well()
         for log in logs:
             try:
                 yield from self._of_log(log)
+                self._told.pop((log.name, _READING), None)
             except OSError as error:
-                self._tell(log.name, error)
+                self._tell(log.name, error, _READING)
 
     def accounted(self, arrivals: Iterable[Arrival]) -> None:
         """Strike out those files of a batch that are recorded, or refused for good."""
@@ -118,25 +126,35 @@ class LogSearch(Search):
                 if rsync_logs.done_offset(progress.log) < progress.offset:
                     rsync_logs.mark_done(progress.log, progress.offset)
                     logger.info("rsync log %s is done", escape(progress.log.name))
+                self._told.pop((name, _MARKING), None)
                 if progress.offset == progress.log.size or progress.listed < forget_before:
                     del self._progress[name]
                 steps.reached("log finished")
             except OSError as error:
-                text = "its files are recorded, but it cannot be marked done; give this user the"
-                self._tell(name, error, f"{text} right to write beside it")
+                self._tell(name, error, _MARKING)
                 if progress.listed < forget_before:
                     # Deleted, or out of the window of days.
                     del self._progress[name]
         return waiting
 
-    def _tell(self, name: str, error: OSError, text: str = "") -> None:
-        """Log what is wrong with a log or a directory of logs, once for each cause."""
+    def _tell_of_listing(self, name: str, error: OSError) -> None:
         if not name:
             raise error
-        if self._told.get(name) != error.errno:
-            self._told[name] = error.errno
-            shown = f"{text}: {error.strerror}" if text else error.strerror
-            logger.warning("rsync log %s: %s", escape(name), shown)
+        self._listed_badly.add(name)
+        self._tell(name, error, _LISTING)
+
+    def _tell(self, name: str, error: OSError, text: str) -> None:
+        """Log what is wrong with a log or a directory of logs, once until it is well again."""
+        if self._told.get((name, text)) != error.errno:
+            self._told[name, text] = error.errno
+            logger.warning("rsync log %s%s: %s", escape(name), text, error.strerror)
+
+    def _forget_what_is_well(self) -> None:
+        """Forget what was said of names that this listing had no trouble with."""
+        for name, text in list(self._told):
+            if text == _LISTING and name not in self._listed_badly:
+                del self._told[name, text]
+        self._listed_badly.clear()
 
     def _of_log(self, log: RsyncLog) -> Iterator[Arrival]:
         progress = self._progress.get(log.name)
@@ -152,29 +170,37 @@ class LogSearch(Search):
         while more:
             part = read_log(log, progress.offset, line=progress.line)
             more = part.more
+            self._resolve_cut_line(log, part)
             for bad in part.bad_lines:
                 self._refuse_line(log, bad)
             entries = [entry for entry in part.entries if self._is_wanted(entry)]
             progress.pending.update((entry.path, entry) for entry in entries)
             self.updated.update(entry.path for entry in entries if entry.updated)
             progress.offset, progress.line = part.end_offset, part.end_line
-            self._look_at_end(progress, part)
+            self._look_at_end(log, part)
             steps.reached("lines read")
             yield from self._look([entry.path for entry in entries], progress)
 
-    def _look_at_end(self, progress: _Progress, part: LogPart) -> None:
+    def _resolve_cut_line(self, log: RsyncLog, part: LogPart) -> None:
+        """Close the refusal of a line that had no end, if it has one now and names a file.
+
+        What was written on after the cut may make a line of it that says nothing.
+        """
+        line = part.start_line + 1
+        lines = [entry.line for entry in part.entries[:1]] + [
+            bad.line for bad in part.bad_lines[:1]
+        ]
+        if line in lines:
+            self._refusals.resolve_missing(f"{log.name}:{line}")
+
+    def _look_at_end(self, log: RsyncLog, part: LogPart) -> None:
         """Refuse a last line whose end never came: its file is recorded by nobody."""
-        log, line = progress.log, part.end_line + 1
-        if progress.cut_line is not None and progress.cut_line < line:
-            self._refusals.resolve_missing(f"{log.name}:{progress.cut_line}")
-            progress.cut_line = None
         if part.unfinished and time.time() - log.mtime_ns / 1e9 > _CUT_AFTER_S:
-            progress.cut_line = line
             text = (
                 "the last line of this log has no end, so rsync was stopped while it wrote it; the"
                 " file that it names is not recorded: have it sent again, or backfill it"
             )
-            path = f"{log.name}:{line}"
+            path = f"{log.name}:{part.end_line + 1}"
             self._refusals.missing(path, Refused(RefusalReason.BAD_NAME, text))
 
     def _look(self, paths: Sequence[str], progress: _Progress) -> Iterator[Arrival]:

@@ -158,12 +158,20 @@ class Reading:
         """
         if not placing.is_same_file(os.fstat(self.durable_descriptor), directory, filename):
             return
-        if self.staged is not None or os.fstat(self.descriptor).st_nlink > 1:
-            # A copy, or linked: it has another name.
-            os.unlink(filename, dir_fd=directory)
-            return
         source_dir = passage.source.directory(self.arrival.relpath)
-        placing.give_back(directory, filename, source_dir, self.arrival.filename)
+        if self.staged is not None or self._is_in(source_dir):
+            os.unlink(filename, dir_fd=directory)
+        else:
+            # It was moved, or its name in the buffer is another file's by now.
+            placing.give_back(directory, filename, source_dir, self.arrival.filename)
+
+    def _is_in(self, source_dir: int) -> bool:
+        """Tell whether the arrival has its name in the buffer still."""
+        try:
+            state = os.fstat(self.descriptor)
+            return placing.is_same_file(state, source_dir, self.arrival.filename)
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Close what is open and remove the copy's first name."""

@@ -84,8 +84,8 @@ class Recovery:
         for file in ours.intents().order_by("id"):
             counts[self._intent(file)] += 1
             steps.reached("intent recovered")
-        # A crash leaves those of its last batch. The scan meets what else lies in the buffer, as in
-        # one whose files cannot be removed: all of them would be read again at each start.
+        # A crash leaves those of its last batches. The scan meets what else lies in the buffer, as
+        # in one whose files cannot be removed: all of them would be read again at each start.
         for file in ours.stored().order_by("-id")[:MOST_RELEASED]:
             counts[self._unreleased(file)] += 1
             steps.reached("source recovered")

@@ -31,8 +31,8 @@ class LogPart:
     start_offset, end_offset : `int`
         Bytes of the log before and after these lines.  ``start_offset`` is 0 instead of the
         asked one if the log was replaced since.
-    end_line : `int`
-        Number of the last line covered.
+    start_line, end_line : `int`
+        Numbers of the last line before these, and of the last one covered.
     more : `bool`
         Whether to read on from ``end_offset``.
     unfinished : `int`
@@ -43,6 +43,7 @@ class LogPart:
     bad_lines: list[BadLine]
     start_offset: int
     end_offset: int
+    start_line: int
     end_line: int
     more: bool
     unfinished: int
@@ -108,11 +109,11 @@ def _read_part(file: BinaryIO, start: int, size: int, line: int, max_lines: int)
     entries: list[LogEntry] = []
     bad_lines: list[BadLine] = []
     seen: set[str] = set()
-    offset = start
+    offset, first = start, line
     for _ in range(max_lines):
         raw, length = _read_line(file, size - offset)
         if raw is None:
-            return LogPart(entries, bad_lines, start, offset, line, False, length)
+            return LogPart(entries, bad_lines, start, offset, first, line, False, length)
         offset += length
         line += 1
         parsed = parse_line(raw, line, seen)
@@ -121,7 +122,7 @@ def _read_part(file: BinaryIO, start: int, size: int, line: int, max_lines: int)
         elif parsed is not None:
             entries.append(parsed)
             seen.add(parsed.path)
-    return LogPart(entries, bad_lines, start, offset, line, True, 0)
+    return LogPart(entries, bad_lines, start, offset, first, line, True, 0)
 
 
 def _read_line(file: BinaryIO, left: int) -> tuple[bytes | None, int]:

@@ -13,9 +13,8 @@ from datetime import timedelta
 from typing import Final
 
 from django.db import transaction
-from django.utils import timezone
 
-from buffer import placing, recording, steps
+from buffer import dialect, placing, recording, steps
 from buffer.candidates import Candidates, look_up
 from buffer.collisions import Collisions
 from buffer.discovery import Arrival
@@ -201,13 +200,16 @@ class TakeIn:
 
 
 def _is_forgotten(intent: File) -> bool:
-    """Tell whether a take-in was begun so long ago that nobody is at it any more."""
-    return timezone.now() - intent.added_on > _FORGOTTEN_AFTER
+    """Tell whether a take-in was begun so long ago that nobody is at it any more.
+
+    By the clock of another host, perhaps a wrong one: what follows must pass by itself.
+    """
+    return dialect.clock() - intent.added_on > _FORGOTTEN_AFTER
 
 
 def _never_finished(intent: File) -> Refused:
     return Refused(
-        RefusalReason.CONFLICT,
+        RefusalReason.UNREADABLE,
         f"a take-in of this place from {escape(intent.source or '?')}, begun at"
         f" {intent.added_on:%Y-%m-%d %H:%M:%S} UTC, was never finished: start the finder of that"
         " source, which finishes or undoes it (if the buffer has another path by now, start it once"

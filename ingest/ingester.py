@@ -171,7 +171,9 @@ class _Crew:
     def lacks(self, waiting: bool) -> str:
         """Say for an operator what is missing; log it once."""
         now = time.monotonic()
-        if waiting and now >= self._next:
+        if not waiting:
+            self._gone_since = None
+        elif now >= self._next:
             self._next = now + LOOK_FOR_CREW_S
             if live(ComponentKind.WORKERS).exists():
                 self._gone_since = None

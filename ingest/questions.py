@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db.models import Count
+from django.db.models import Max
 from django.utils import timezone
 
 from ingest import breaker, claims
@@ -26,7 +27,7 @@ from ingest.transitions import Step
 #: outcome of the file was not to be had, up to the longest; seconds.
 AGAIN_S: Final = 60.0
 LONGEST_PAUSE_S: Final = 6 * 3600.0
-#: So often at most it may have been unknown what became of a file; then a person has to look.
+#: So often in a row it may be unknown what became of a file; then a person has to look.
 MOST_OFTEN: Final = 15
 
 
@@ -129,15 +130,19 @@ class Question:
 
     def _ask_again_on(self, files: Sequence[Claimed]) -> dict[int, datetime | None]:
         """Say by file ids when to ask again; None: not before a person has looked."""
-        events = FileEvent.objects.filter(
-            file__in=[claimed.file_id for claimed in files],
-            ingester=self._run.ingester_id,
-            status=Status.UNKNOWN,
+        ids = [claimed.file_id for claimed in files]
+        events = FileEvent.objects.filter(file__in=ids, ingester=self._run.ingester_id)
+        # Before that, it was another attempt that somebody had asked for.
+        others = events.exclude(status__in=(Status.UNKNOWN, Status.PENDING)).order_by()
+        since = dict(others.values_list("file").annotate(last=Max("id")))
+        often_of: Counter[int] = Counter(
+            file_id
+            for file_id, event_id in events.filter(status=Status.UNKNOWN).values_list("file", "id")
+            if event_id > since.get(file_id, 0)
         )
-        counts = dict(events.order_by().values_list("file").annotate(n=Count("id")))
         due: dict[int, datetime | None] = {}
         for claimed in files:
-            often = counts.get(claimed.file_id, 0)
+            often = often_of[claimed.file_id]
             pause = min(AGAIN_S * 2.0 ** max(0, often - 1), LONGEST_PAUSE_S)
             later = timezone.now() + timedelta(seconds=pause)
             due[claimed.file_id] = later if often < MOST_OFTEN else None

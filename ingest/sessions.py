@@ -74,7 +74,10 @@ def ingester_session(run_id: int) -> None:
 
 
 def _is_under_way(run_id: int) -> bool:
-    """Tell whether a run goes on: what it left in the queue must not work as it was configured."""
+    """Tell whether a run has not ended: what it left in the queue works no more.
+
+    One that was killed counts as ended when the next one has closed its row.
+    """
     return Component.objects.filter(pk=run_id, stopped_on__isnull=True).exists()
 
 

@@ -13,7 +13,8 @@ from django.conf import settings as django_settings
 from django.db.models import Max
 from django.utils import timezone
 
-from buffer.models import Component, Storage
+from buffer.components import live
+from buffer.models import Component, ComponentKind, Storage
 from buffer.problems import ConfigError
 from ingest import claims, plugins, sqlviews, tallies
 from ingest.claims import Lane
@@ -60,8 +61,9 @@ def register(config: IngesterFile, storage: Storage) -> Ingester:
     ingester.started_on = ingester.seen_on = now
     ingester.save(update_fields=["plugin", "settings", "started_on", "seen_on"])
     tallies.begin(ingester.pk)
-    given_up = claims.forget_due(ingester.pk, due_statuses(config.ingester))
-    if given_up:
+    # Another run of it may have other settings.
+    alone = not live(ComponentKind.INGESTER, subject=ingester.name).exists()
+    if alone and (given_up := claims.forget_due(ingester.pk, due_statuses(config.ingester))):
         logger.warning(
             "ingester %s: %d files were to be tried again by themselves, and are not any more: this"
             " configuration has no ingester.retry for them; rerun them",

@@ -263,6 +263,28 @@ def test_a_last_line_that_was_cut_off(logs: Logs) -> None:
     assert not Refusal.objects.unresolved().exists()
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_was_written_on_after_a_cut_is_told(logs: Logs, restart: bool) -> None:
+    logs.write("a")
+    logs.store("a")
+    logs.store("c")
+    whole = logs.log.read_bytes()
+    long_ago = time.time() - 7200
+    # Cut within the letters that say what was done.
+    logs.log.write_bytes(whole + b"2026/11/23 10:00:01 [42] >f+++")
+    os.utime(logs.log, (long_ago, long_ago))
+    finder = logs.finder()
+    cycle(finder)
+    cut = logs.ground.refusal()
+    if restart:
+        finder = logs.finder()
+    logs.write("b", "c")
+    cycle(finder)
+    assert sorted(file.filename for file in File.objects.all()) == ["a", "c"]
+    (told,) = Refusal.objects.unresolved()
+    assert told.path == cut.path and told.detail != cut.detail
+
+
 def test_a_source_of_logs_that_goes_blocks_the_finder(logs: Logs) -> None:
     finder = logs.finder()
     cycle(finder)

@@ -16,7 +16,7 @@ from buffer.batches import batches
 from buffer.duplicates import Duplicates
 from buffer.durability import Pending
 from buffer.finder_config import AlternativeAction
-from buffer.models import File, RefusalReason
+from buffer.models import TRANSIENT_REASONS, File
 from buffer.takein import TakeIn
 from buffer.trees import Tree
 from tests.buffer.conftest import Ground
@@ -65,6 +65,28 @@ def test_deep_directories_keep_their_files(ground: Ground) -> None:
     assert ground.stored(f"{deep}/a") == b"content"
     assert ground.stored(f"{deep}/b") == b"b"
     ground.check()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_was_renamed_goes_back_though_it_has_another_link(
+    ground: Ground,
+    monkeypatch: pytest.MonkeyPatch,
+    refuse_links: Callable[[], None],
+    linked: bool,
+) -> None:
+    """As with rsync's --link-dest: it is not in the buffer."""
+    path = ground.put("a")
+    os.link(path, ground.source.parent / "elsewhere")
+    if not linked:
+        refuse_links()
+
+    def fails(pending: Pending) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Pending, "sync", fails)
+    take_in(ground, fsync=True).batch([ground.arrival("a")])
+    assert path.read_bytes() == b"content"
+    assert not (ground.root / "a").exists()
 
 
 @pytest.mark.parametrize(
@@ -122,7 +144,7 @@ def test_a_take_in_that_was_never_finished_is_told(ground: Ground) -> None:
     )  # fmt: skip
     take_in(ground).batch([ground.arrival("a")])
     refusal = ground.refusal()
-    assert refusal.reason == RefusalReason.CONFLICT
+    assert refusal.reason in TRANSIENT_REASONS, "it is tried again, since somebody may finish it"
     assert "/former\\x1b" in refusal.detail and "never finished" in refusal.detail
     assert (ground.source / "a").exists()
     assert File.objects.intents().get() == intent

@@ -113,6 +113,9 @@ def test_nobody_to_wake_is_said_once(
     assert crew.lacks(waiting=True) == ""
     Component.objects.all().delete()
     assert crew.lacks(waiting=True) == ""
+    time.sleep(0.3)
+    assert crew.lacks(waiting=True) == module.NO_CREW
+    assert crew.lacks(waiting=False) == "", "somebody was faster than our look"
 
 
 def test_the_longest_session_lets_every_file_use_up_its_time_twice() -> None:

@@ -65,6 +65,10 @@ def test_without_retry_nothing_is_to_be_tried_again_by_itself(
         )
     targets.register(file(retry={}), storage)
     assert Ingestion.objects.filter(next_attempt_on=due).count() == 2
+    other = Heartbeat.begin(ComponentKind.INGESTER, ingester.name)
+    targets.register(file(), storage)
+    assert Ingestion.objects.filter(next_attempt_on=due).count() == 2, "another run may retry them"
+    other.stop()
     targets.register(file(), storage)
     (left,) = Ingestion.objects.filter(next_attempt_on__isnull=False)
     assert left.status == Status.UNKNOWN
