@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.media import Mounts, Witness, injected, mounts, product, running, witness
+from tests.faults.media import Mounts, Witness, injected, mounts, product, running, sync, witness
 from tests.system.product import Product
 from tests.tally import Tally
 
@@ -110,7 +109,7 @@ def test_device_lost(
     if what == "storage":
         product.wait(lambda: not kept.exists(), "it is stored")
     else:
-        os.sync()
+        sync(place)
     mounts.lose(place)
     if what == "storage":
         witness.land("night/b")

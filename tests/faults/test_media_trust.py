@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingest.statuses import Status
-from tests.faults.media import Mounts, Recovered, Witness, mounts, product, running
+from tests.faults.media import Mounts, Recovered, Witness, mounts, product, running, sync
 from tests.system.product import Product
 from tests.tally import Tally
 
@@ -117,7 +117,7 @@ def test_stored_copy_rots_while_it_is_remembered(
     finder, heals = product.start("runfinder", product.finder_yaml(fsync=True)), Recovered(product)
     product.land("a", content)
     product.wait(lambda: product.stored() == 1, "it is stored")
-    os.sync()
+    sync(product.storage)
     at = image.read_bytes().index(content)
     with image.open("r+b") as file:
         file.seek(at)
