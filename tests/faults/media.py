@@ -112,11 +112,7 @@ class Thin:
 
 
 def sync(place: Path) -> None:
-    """Sync one file system, and none of those that other tests are having fail.
-
-    After a sync of all file systems, by anybody, the kernel tells nobody of a write that failed in
-    it: not even whoever opens and syncs that file afterwards.
-    """
+    """Sync one file system, and none of those that other tests are having fail."""
     subprocess.run(["sync", "-f", str(place)], check=True)
 
 
