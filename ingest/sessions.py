@@ -44,15 +44,16 @@ def ingester_session(run_id: int) -> None:
         Id of the component row of the command that sent it.
     """
     close_old_connections()
-    if not _is_under_way(run_id):
+    ingester = _under_way(run_id)
+    if ingester is None:
         return
     until = time.monotonic() + SESSION_S
     next_look = time.monotonic() + LOOK_AT_RUN_S
-    with Heartbeat.begin(ComponentKind.SESSION, Run.load(run_id).name, run=run_id) as heartbeat:
+    with Heartbeat.begin(ComponentKind.SESSION, ingester, run=run_id) as heartbeat:
         while not board.stopping() and time.monotonic() < until:
             board.beat()
             if time.monotonic() >= next_look:
-                if not _is_under_way(run_id):
+                if _under_way(run_id) is None:
                     return
                 next_look = time.monotonic() + LOOK_AT_RUN_S
             try:
@@ -73,12 +74,13 @@ def ingester_session(run_id: int) -> None:
                 _rest(LOOK_EVERY_S)
 
 
-def _is_under_way(run_id: int) -> bool:
-    """Tell whether a run has not ended: what it left in the queue works no more.
+def _under_way(run_id: int) -> str | None:
+    """Name the ingester of a run; None if that has ended: what it left in the queue works no more.
 
     One that was killed counts as ended when the next one has closed its row.
     """
-    return Component.objects.filter(pk=run_id, stopped_on__isnull=True).exists()
+    runs = Component.objects.filter(pk=run_id, stopped_on__isnull=True)
+    return runs.values_list("subject", flat=True).first()
 
 
 def _say(trouble: str) -> None:
