@@ -123,12 +123,11 @@ class Storing:
         relpath, filename = reading.arrival.relpath, reading.arrival.filename
         try:
             with errors_as(StorageError):
-                directory = self._passage.target.directory(relpath, make=True)
                 if relpath not in ways:
-                    ways[relpath] = _inode(directory)
+                    ways[relpath] = _inode(self._passage.target.directory(relpath, make=True))
                     pending.add_way(self._passage.target, relpath)
-                    # On the way to a deep one this was closed again.
-                    directory = self._passage.target.directory(relpath)
+                # Not before: the way to a deep one has more directories than are kept open.
+                directory = self._passage.target.directory(relpath, make=True)
             try:
                 reading.place(self._passage, directory, filename)
             except FileExistsError:
