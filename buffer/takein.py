@@ -104,6 +104,7 @@ class TakeIn:
         """Settle duplicates, refuse conflicts; give what is new."""
         fresh: list[Reading] = []
         conflicts: list[tuple[Arrival, Refused]] = []
+        reserved: list[tuple[Arrival, File]] = []
         contents: set[tuple[str, str]] = set()
         for reading in readings:
             same, taken = candidates.same_as(reading), candidates.in_place_of(reading.arrival)
@@ -115,8 +116,7 @@ class TakeIn:
                 self._settle(reading, same)
             elif taken is not None and taken.stored_on is None:
                 # Somebody else is taking in a file of this place: see what it is when it is done.
-                if _is_forgotten(taken):
-                    conflicts.append((reading.arrival, _never_finished(taken)))
+                reserved.append((reading.arrival, taken))
             elif self._collisions is not None and self._collisions.settle(reading, taken):
                 continue
             elif taken is not None:
@@ -125,6 +125,8 @@ class TakeIn:
                 # A twin in this batch will be this one's duplicate in the next.
                 contents.add(content)
                 fresh.append(reading)
+        if reserved:
+            conflicts += _never_finished(reserved)
         self._ledger.refuse_all(conflicts)
         return fresh
 
@@ -199,19 +201,23 @@ class TakeIn:
             self._ledger.done(reading.arrival, "stored")
 
 
-def _is_forgotten(intent: File) -> bool:
-    """Tell whether a take-in was begun so long ago that nobody is at it any more.
+def _never_finished(reserved: Sequence[tuple[Arrival, File]]) -> list[tuple[Arrival, Refused]]:
+    """Refuse the arrivals whose places were reserved so long ago that nobody is at it any more.
 
-    By the clock of another host, perhaps a wrong one: what follows must pass by itself.
+    That is known by the clock of another host, perhaps a wrong one, so it must pass by itself.
     """
-    return dialect.clock() - intent.added_on > _FORGOTTEN_AFTER
-
-
-def _never_finished(intent: File) -> Refused:
-    return Refused(
-        RefusalReason.UNREADABLE,
-        f"a take-in of this place from {escape(intent.source or '?')}, begun at"
-        f" {intent.added_on:%Y-%m-%d %H:%M:%S} UTC, was never finished: start the finder of that"
-        " source, which finishes or undoes it (if the buffer has another path by now, start it once"
-        " with the old one, by a symbolic link)",
-    )
+    forgotten_before = dialect.clock() - _FORGOTTEN_AFTER
+    return [
+        (
+            arrival,
+            Refused(
+                RefusalReason.UNREADABLE,
+                f"a take-in of this place from {escape(intent.source or '?')}, begun at"
+                f" {intent.added_on:%Y-%m-%d %H:%M:%S} UTC, was never finished: start the finder of"
+                " that source, which finishes or undoes it (if the buffer has another path by now,"
+                " start it once with the old one, by a symbolic link)",
+            ),
+        )
+        for arrival, intent in reserved
+        if intent.added_on < forgotten_before
+    ]
