@@ -116,26 +116,29 @@ class LogSearch(Search):
         """Mark the logs that are done; what they name and nobody has found or refused waits."""
         forget_before = time.monotonic() - _FORGET_AFTER_S
         for name, progress in list(self._progress.items()):
+            done = False
             if progress.pending:
                 waiting += sum(not self._refusals.reason(path) for path in progress.pending)
-                if progress.listed < forget_before:
-                    # Out of the window of days: nobody looks at it any more.
-                    del self._progress[name]
-                continue
-            try:
-                if rsync_logs.done_offset(progress.log) < progress.offset:
-                    rsync_logs.mark_done(progress.log, progress.offset)
-                    logger.info("rsync log %s is done", escape(progress.log.name))
-                self._told.pop((name, _MARKING), None)
-                if progress.offset == progress.log.size or progress.listed < forget_before:
-                    del self._progress[name]
-                steps.reached("log finished")
-            except OSError as error:
-                self._tell(name, error, _MARKING)
-                if progress.listed < forget_before:
-                    # Deleted, or out of the window of days.
-                    del self._progress[name]
+            else:
+                done = self._mark(progress) and progress.offset == progress.log.size
+            # Deleted, or out of the window of days: nobody looks at it any more.
+            if done or progress.listed < forget_before:
+                del self._progress[name]
         return waiting
+
+    def _mark(self, progress: _Progress) -> bool:
+        """Mark how far a log is done; tell whether that could be done."""
+        log = progress.log
+        try:
+            if rsync_logs.done_offset(log) < progress.offset:
+                rsync_logs.mark_done(log, progress.offset)
+                logger.info("rsync log %s is done", escape(log.name))
+        except OSError as error:
+            self._tell(log.name, error, _MARKING)
+            return False
+        self._told.pop((log.name, _MARKING), None)
+        steps.reached("log finished")
+        return True
 
     def _tell_of_listing(self, name: str, error: OSError) -> None:
         if not name:
