@@ -52,11 +52,6 @@ def counted(rows: QuerySet[Any], cap: int = CAP) -> int:
     return AtLeast(cap) if guess <= cap else About(float(f"{guess:.2g}"))
 
 
-def is_exact(count: int) -> bool:
-    """Tell whether a count is neither guessed nor given up."""
-    return not isinstance(count, (AtLeast, About))
-
-
 def total(counts: Iterable[int]) -> int:
     """Add counts up; the sum is as sure as the least sure of them."""
     counts = list(counts)

@@ -5,7 +5,7 @@ Everything here is read off an overview, but for the failures by cause.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,14 +16,14 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from buffer import shown
-from buffer.counting import counted, is_exact, total
+from buffer.counting import counted, total
 from buffer.models import ComponentKind, RefusalReason
 from buffer.pause_pages import pausing_url
-from ingest.cause_board import beside_ignored, failed
+from ingest.cause_board import beside_ignored, failed, some_causes
 from ingest.cause_pages import cause_url
 from ingest.models import IgnoredCause, Ingestion
 from ingest.states import Overview
-from ingest.statuses import Status
+from ingest.statuses import NEEDS_A_PERSON, Status
 
 #: Among so many of the latest failures causes are looked for, and so many of them are shown.
 LOOKED_AT: Final = 10_000
@@ -209,38 +209,45 @@ def causes(state: Overview) -> list[Need]:
     Parameters
     ----------
     state : `Overview`
-        For the ingesters' names and totals.
+        For the ingesters' names.
     """
+    groups = [
+        (one.id, cause) for one in state.ingesters for cause in some_causes(one.id, CAUSES + 1)
+    ]
+    shown_ = groups if len(groups) <= CAUSES else _most_frequent(state, groups)
     names = {one.id: one.name for one in state.ingesters}
-    groups = _groups(state)
-    found = []
-    most = sorted(groups, key=lambda group: (-len(groups[group]), group))[:CAUSES]
-    for ingester_id, cause in most:
-        rows = failed(ingester_id).filter(cause=cause)
-        found.append(
-            Need(
-                # Of several statuses the one that is least known about: the last by its name.
-                max(groups[ingester_id, cause]),
-                f"{names.get(ingester_id, '')}: {shown.message(cause) or 'no reason was given'}",
-                cause_url(ingester_id, cause),
-                "See the cause",
-                counted(rows),
-                rows.order_by("-changed_on").values_list("changed_on", flat=True).first(),
-            )
-        )
+    found = [need for group in shown_ if (need := _of_cause(names, *group)) is not None]
     found.sort(key=lambda need: -(need.count or 0))
-    if len(groups) > CAUSES or (len(found) == CAUSES and _are_more(state, found)):
+    if len(groups) > CAUSES:
         text, link = "files of other causes failed, too", reverse("ingest:all_causes")
         found.append(Need(Status.FAILURE, text, link, "See all"))
     return found
 
 
-def _groups(state: Overview) -> dict[tuple[int, str], list[str]]:
-    """Give statuses of failures by ingester and cause, of some of them at any number of them.
+def _of_cause(names: dict[int, str], ingester_id: int, cause: str) -> Need | None:
+    rows = failed(ingester_id).filter(cause=cause)
+    # One status at a time: there is an index for that, and it says how sure the last word is.
+    counts = {status: counted(rows.filter(status=status)) for status in NEEDS_A_PERSON}
+    statuses = [status for status in NEEDS_A_PERSON if counts[status]]
+    if not statuses:
+        return None  # None of them stands there any more.
+    return Need(
+        # Of several the one that is least known about: the last by its name.
+        max(statuses),
+        f"{names[ingester_id]}: {shown.message(cause) or 'no reason was given'}",
+        cause_url(ingester_id, cause),
+        "See the cause",
+        total(counts.values()),
+        rows.order_by("-changed_on").values_list("changed_on", flat=True).first(),
+    )
+
+
+def _most_frequent(state: Overview, some: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Choose the causes to show where there are many, at any number of failures.
 
     Looked at are the latest; and if causes are ignored, which all of these may have, some of the
-    others by themselves. They are grouped here: to group some by their ids, PostgreSQL reads all
-    files.
+    others by themselves. They are counted here: to group some by their ids, PostgreSQL reads all
+    files. What is left of the places goes to `some`.
     """
     ignored = set(
         IgnoredCause.objects.filter(taken_back_on__isnull=True).values_list("ingester_id", "cause")
@@ -248,24 +255,13 @@ def _groups(state: Overview) -> dict[tuple[int, str], list[str]]:
     samples = [Ingestion.objects.troubled().order_by("-changed_on")[:LOOKED_AT]]
     for one in state.ingesters if ignored else ():
         samples += [rows.order_by("cause")[:LOOKED_AT] for rows in beside_ignored(one.id)]
-    seen: dict[int, tuple[int, str, str]] = {}
+    seen: dict[int, tuple[int, str]] = {}
     for rows in samples:
-        told = rows.values_list("pk", "ingester_id", "cause", "status")
-        seen |= {pk: (ingester_id, cause, status) for pk, ingester_id, cause, status in told}
-    groups: dict[tuple[int, str], list[str]] = defaultdict(list)
-    for ingester_id, cause, status in seen.values():
-        if (ingester_id, cause) not in ignored:
-            groups[ingester_id, cause].append(status)
-    return groups
-
-
-def _are_more(state: Overview, found: list[Need]) -> bool:
-    """Tell whether more files failed than those of the causes found; what is guessed tells not."""
-    failed_, shown_ = (
-        total(one.failed for one in state.ingesters),
-        total(need.count or 0 for need in found),
-    )
-    return is_exact(failed_) and is_exact(shown_) and failed_ > shown_
+        told = rows.values_list("pk", "ingester_id", "cause")
+        seen |= {pk: (ingester_id, cause) for pk, ingester_id, cause in told}
+    groups = Counter(group for group in seen.values() if group not in ignored)
+    most = sorted(groups, key=lambda group: (-groups[group], group))
+    return list(dict.fromkeys([*most, *some]))[:CAUSES]
 
 
 def _at(host: str) -> str:

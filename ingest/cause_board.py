@@ -160,6 +160,21 @@ def beside_ignored(ingester_id: int) -> list[IngestionQuerySet]:
     return [*parts, rest]
 
 
+def some_causes(ingester_id: int, most: int) -> list[str]:
+    """Give causes that call for a person, up to a number; their files are stepped over."""
+    found: list[str] = []
+    for rows in beside_ignored(ingester_id):
+        cause = _least_cause(rows)
+        while cause is not None and len(found) < most:
+            found.append(cause)
+            cause = _least_cause(rows.filter(cause__gt=cause))
+    return found
+
+
+def _least_cause(rows: IngestionQuerySet) -> str | None:
+    return rows.order_by("cause").values_list("cause", flat=True).first()
+
+
 def _chosen(
     ingester_id: int, *, ignored: bool, containing: str
 ) -> tuple[dict[str, IgnoredCause], QuerySet[Ingestion]]:

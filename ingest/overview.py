@@ -159,7 +159,7 @@ def _ingesters(
         tally = _glance(ingester) if at_a_glance else tallies[ingester.pk]
         pause, held = shown_pause(ingester), held_back.get(ingester.name, "")
         if at_a_glance:
-            failed = total([counted(rows) for rows in beside_ignored(ingester.pk)])
+            failed = _glance_at_failed(ingester.pk, tally)
         else:
             failed, _ = calling.get(ingester.pk, (0, 0))
         new = unopened(ingester)
@@ -196,8 +196,14 @@ def _ingesters(
     return states
 
 
+def _glance_at_failed(ingester_id: int, tally: _Tally) -> int:
+    parts = beside_ignored(ingester_id)
+    # Nothing is ignored: these are counted by status already.
+    return _troubled(tally) if len(parts) == 1 else total(counted(rows) for rows in parts)
+
+
 def _troubled(tally: _Tally) -> int:
-    return sum(tally.counts.get(status, 0) for status in NEEDS_A_PERSON)
+    return total(tally.counts.get(status, 0) for status in NEEDS_A_PERSON)
 
 
 def _count_all() -> dict[int, _Tally]:
@@ -227,8 +233,9 @@ def _glance(ingester: Ingester) -> _Tally:
         retries=counted(mine.filter(next_attempt_on__isnull=False)),
     )
     for status in (*DEFAULT_WANTED, *NEEDS_A_PERSON):
-        # In this order: by the other condition SQLite would go through all that failed.
-        rows = mine.filter(status=status).claimable()
+        rows = mine.filter(status=status)
+        # Each has an index of its own, which alone is read.
+        rows = rows.claimable() if status in DEFAULT_WANTED else rows.troubled()
         if count := counted(rows):
             tally.counts[status] = count
         if count and status in DEFAULT_WANTED:

@@ -258,6 +258,35 @@ def test_more_causes_than_are_shown(
     ]  # fmt: skip
 
 
+def test_places_that_the_latest_failures_leave(
+    ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "CAUSES", 2)
+    monkeypatch.setattr(attention, "LOOKED_AT", 3)
+    for cause in ("a", "b", "c", "flood", "flood", "flood"):
+        fail(ingester, make_file(), cause)
+    found = needs(overview(at_a_glance=True))
+    assert [(need.text.rpartition(": ")[2], need.count) for need in found] == [
+        ("flood", 3), ("a", 1), ("files of other causes failed, too", None),
+    ]  # fmt: skip
+
+
+def test_many_causes_beside_ignored_ones(
+    ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the latest failures are of a cause that is ignored."""
+    monkeypatch.setattr(attention, "CAUSES", 2)
+    monkeypatch.setattr(attention, "LOOKED_AT", 6)
+    for cause in ("a", "b", "b", "z", "z", "z"):
+        fail(ingester, make_file(), cause)
+    fail_many(ingester, 10, "known")
+    ignoring.ignore(ingester, "known", user="ann", note="known")
+    found = needs(overview(at_a_glance=True))
+    assert [(need.text.rpartition(": ")[2], need.count) for need in found] == [
+        ("z", 3), ("b", 2), ("files of other causes failed, too", None),
+    ]  # fmt: skip
+
+
 def test_a_glance_counts_as_the_whole_does(ingester: Ingester, make_file: MakeFile) -> None:
     Ingester.objects.create(name="idle", storage=ingester.storage)
     now = timezone.now()
@@ -280,11 +309,15 @@ def test_a_glance_counts_as_the_whole_does(ingester: Ingester, make_file: MakeFi
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="how SQLite goes about it")
-def test_nothing_is_read_as_a_whole(ingester: Ingester, make_file: MakeFile) -> None:
+@pytest.mark.parametrize("most", [1, 0], ids=["few causes", "many causes"])
+def test_nothing_is_read_as_a_whole(
+    ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(attention, "CAUSES", most)
     fail(ingester, make_file(), "flat")
     with plans_of("ingest_ingestion") as plans:
         needs(overview(at_a_glance=True))
     assert len(plans) > 8
     assert not [plan for plan in plans if "SCAN ingest_ingestion;" in f"{plan};"], plans
-    for index in ("waiting", "claimed", "due", "listed", "troubled"):
+    for index in ("waiting", "claimed", "due", "listed", "causes" if most else "troubled"):
         assert any(f"ingest_ingestion_{index}" in plan for plan in plans), index
