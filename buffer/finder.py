@@ -14,7 +14,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from buffer import outages, storages
 from buffer.batches import batches
 from buffer.collisions import Collisions
 from buffer.copies import kept_copies
+from buffer.cycle import Cycle
 from buffer.discovery import Arrival
 from buffer.duplicates import Duplicates
 from buffer.exclusion import PatternList
@@ -50,33 +50,6 @@ from buffer.trees import Tree
 from buffer.watch_search import WatchSearch
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Cycle:
-    """What one cycle came to.
-
-    Parameters
-    ----------
-    done : `int`
-        Arrivals that are accounted for now and were not before.
-    waiting : `int`
-        Arrivals that are not settled yet.
-    complete : `bool`
-        The whole source was looked through, or, for ``watch``, all that changed in it.
-    blocked : `str`
-        Why nothing can be taken in for now; '' if it can.
-    """
-
-    done: int
-    waiting: int
-    complete: bool
-    blocked: str = ""
-
-    @property
-    def quiet(self) -> bool:
-        """Whether there is nothing to do until something arrives."""
-        return self.complete and not self.done and not self.waiting and not self.blocked
 
 
 class Finder:

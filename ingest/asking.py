@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from buffer.names import escape
-from ingest.plugin_host import HostDied, IngestRaised, PluginHost
+from ingest.host_errors import HostDied, IngestRaised
+from ingest.plugin_host import PluginHost
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def ask(
 
     Raises
     ------
-    ingest.plugins.base.PluginConfigError, ingest.plugin_host.PluginUnavailable
+    ingest.plugins.base.PluginConfigError, ingest.host_errors.PluginUnavailable
         The plugin could not be loaded (again).
     """
     answers = Answers(dict.fromkeys(paths))

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from buffer.config import ComponentFile
-from buffer.finder_config import is_inside, why_not_directory
+from buffer.finder_paths import is_inside, why_not_directory
 from buffer.names import escape
 from buffer.sections import Section, refused_key
 from buffer.values import ExcludePatterns, Expects, LocalPath, null_as, refused

@@ -21,8 +21,9 @@ from ingest import plugins, transitions
 from ingest.backfill import BackfillRun, look_up
 from ingest.backfill_files import Stopped
 from ingest.config import IngesterSection
+from ingest.host_errors import HostDied, IngestRaised, PluginUnavailable
 from ingest.models import Ingester, Ingestion
-from ingest.plugin_host import HostDied, IngestRaised, PluginHost, PluginUnavailable
+from ingest.plugin_host import PluginHost
 from ingest.plugins import PluginConfigError
 from ingest.statuses import Status
 from ingest.transitions import Step

@@ -17,19 +17,21 @@ from buffer import patience
 from buffer import steps as protocol
 from buffer.models import File
 from ingest import breaker, claims
-from ingest.attempt import StopRequested, Verdict, VerdictKind, attempt
+from ingest.attempt import attempt
 from ingest.breaker import Outcome
 from ingest.causes import cause_of
 from ingest.checks import Check, StorageUnavailable, first_objection
 from ingest.claims import Claim, Claimed
+from ingest.host_errors import PluginUnavailable
 from ingest.ledger import Ledger
-from ingest.plugin_host import PluginHost, PluginUnavailable
+from ingest.plugin_host import PluginHost
 from ingest.plugins.base import PluginConfigError
 from ingest.questions import Question
 from ingest.retries import next_attempt_on
 from ingest.statuses import DEFAULT_WANTED, Status
 from ingest.targets import Run
 from ingest.transitions import Step
+from ingest.verdicts import StopRequested, Verdict, VerdictKind
 
 logger = logging.getLogger(__name__)
 

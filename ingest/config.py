@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from buffer.config import ComponentFile
-from buffer.finder_config import why_not_directory
+from buffer.finder_paths import why_not_directory
 from buffer.names import escape
 from buffer.sections import Section, refused_key
 from buffer.values import (

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ingest.host_end import how_it_ended, kill_marked
 from ingest.host_protocol import MAX_LINE, TOKEN_VARIABLE, decode, encode, printable
 
 logger = logging.getLogger(__name__)
@@ -286,7 +287,7 @@ class HostProcess:
         for fd in (self._command, self._output, self._pidfd):
             if fd >= 0:
                 os.close(fd)
-        return reason or _how_it_ended(status)
+        return reason or how_it_ended(status)
 
 
 class _Tail:
@@ -297,38 +298,3 @@ class _Tail:
 
     def __str__(self) -> str:
         return printable(self._chunk[-1024:].decode("utf-8", "backslashreplace")).strip()
-
-
-def kill_marked(token: str) -> None:
-    """Kill processes that carry a host's token, for those that left its process group."""
-    mark = f"{TOKEN_VARIABLE}={token}".encode("ascii")
-    for _ in range(50):
-        found = False
-        for entry in os.scandir("/proc"):
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            try:
-                environ = Path(entry.path, "environ").read_bytes()
-            except OSError:
-                continue
-            if mark in environ.split(b"\0"):
-                found = True
-                with contextlib.suppress(OSError):
-                    os.kill(int(entry.name), signal.SIGKILL)
-        if not found:
-            return
-        # Dying takes a moment, and one that forked meanwhile has left another.
-        time.sleep(0.005)
-
-
-def _how_it_ended(status: int | None) -> str:
-    if status is None:
-        return "hangs in the kernel"
-    if status >= 0:
-        return f"exited with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = "an unnamed signal"
-    hint = ", perhaps for lack of memory" if -status == signal.SIGKILL else ""
-    return f"was killed by signal {-status} ({name}{hint})"

@@ -21,9 +21,10 @@ from buffer.workers import Workers, WorkerTimeouts
 from ingest import plugins, probing, rerun_jobs, targets
 from ingest.attempt import MAX_FAILED_QUESTIONS
 from ingest.config import IngesterFile, IngesterSection
+from ingest.host_errors import PluginUnavailable
 from ingest.loop import Loop
 from ingest.models import Ingester
-from ingest.plugin_host import LOAD_TIMEOUT_S, PluginHost, PluginUnavailable
+from ingest.plugin_host import LOAD_TIMEOUT_S, PluginHost
 from ingest.plugins.base import PluginConfigError
 from ingest.sessions import SESSION_S, ingester_session
 

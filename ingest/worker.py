@@ -12,8 +12,9 @@ from ingest import breaker, claims
 from ingest.batch import Batch
 from ingest.checks import checks, require_storage
 from ingest.claims import Lane
+from ingest.host_errors import PluginUnavailable
 from ingest.lanes import Lanes
-from ingest.plugin_host import PluginHost, PluginUnavailable
+from ingest.plugin_host import PluginHost
 from ingest.plugins.base import PluginConfigError
 from ingest.probing import Probe
 from ingest.targets import Run

@@ -15,8 +15,9 @@ from django.db import connections
 from pytest_django import DjangoDbBlocker
 
 from buffer import database, storages
+from buffer.cycle import Cycle
 from buffer.discovery import Arrival
-from buffer.finder import Cycle, Finder
+from buffer.finder import Finder
 from buffer.finder_config import Finder as FinderSection
 from buffer.ledger import Ledger
 from buffer.models import File, Refusal

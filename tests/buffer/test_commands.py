@@ -12,7 +12,8 @@ from django.core.management.base import CommandParser
 
 from buffer.commands import ComponentCommand, configuration_errors
 from buffer.config import ConfigError
-from buffer.finder_config import FinderFile, check_paths
+from buffer.finder_config import FinderFile
+from buffer.finder_paths import check_paths
 
 pytestmark = pytest.mark.django_db
 

@@ -18,8 +18,8 @@ from buffer.finder_config import (
     FinderFile,
     SearchMethod,
     StandardAction,
-    check_paths,
 )
+from buffer.finder_paths import check_paths
 from buffer.problems import Problem
 from buffer.sections import Database
 

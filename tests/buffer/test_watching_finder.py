@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from buffer import watch_search
-from buffer.finder import Cycle, Finder
+from buffer.cycle import Cycle
+from buffer.finder import Finder
 from buffer.models import File, Refusal, RefusalReason
 from tests.buffer.conftest import Ground, cycle
 

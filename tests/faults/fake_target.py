@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Sequence
 from typing import Final
 
-from ingest.plugin_host import HostDied, IngestRaised, PluginUnavailable
+from ingest.host_errors import HostDied, IngestRaised, PluginUnavailable
 from ingest.plugins.base import Outcome
 from tests.faults.points import Points
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from ingest.attempt import StopRequested, Verdict, VerdictKind, attempt
-from ingest.plugin_host import PluginHost, PluginUnavailable
+from ingest.attempt import attempt
+from ingest.host_errors import PluginUnavailable
+from ingest.plugin_host import PluginHost
 from ingest.plugins.base import PluginConfigError
+from ingest.verdicts import StopRequested, Verdict, VerdictKind
 from tests.ingest import evil_plugins as evil
 
 SUCCESS, FAILURE = VerdictKind.SUCCESS, VerdictKind.FAILURE

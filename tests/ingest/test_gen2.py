@@ -17,11 +17,12 @@ from typing import Any, ClassVar
 import psycopg2
 import pytest
 
-from ingest.attempt import VerdictKind, attempt
+from ingest.attempt import attempt
 from ingest.plugin_host import PluginHost
 from ingest.plugins.base import Outcome, PluginConfigError
 from ingest.plugins.gen2 import CREATED_NAME, LOCK_NAME, Gen2Ingest
 from ingest.plugins.legacy_task import import_task
+from ingest.verdicts import VerdictKind
 
 log = logging.getLogger("lsst.ingest")
 

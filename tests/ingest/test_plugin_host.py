@@ -19,8 +19,10 @@ from typing import Any
 import pytest
 
 from ingest import host_child, host_protocol
-from ingest.host_process import HIDDEN_VARIABLES, HostProcess, ProcessGone, kill_marked
-from ingest.plugin_host import HostDied, IngestRaised, PluginHost, PluginUnavailable
+from ingest.host_end import kill_marked
+from ingest.host_errors import HostDied, IngestRaised, PluginUnavailable
+from ingest.host_process import HIDDEN_VARIABLES, HostProcess, ProcessGone
+from ingest.plugin_host import PluginHost
 from ingest.plugins.base import Outcome, PluginConfigError
 from tests.ingest.test_attempt import is_running, wait_for
 

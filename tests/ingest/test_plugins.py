@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from ingest import plugins
-from ingest.attempt import VerdictKind, attempt
+from ingest.attempt import attempt
 from ingest.plugin_host import PluginHost
 from ingest.plugins.base import Outcome, Plugin, PluginConfigError, SupportsContains
 from ingest.plugins.null import NullIngest
+from ingest.verdicts import VerdictKind
 
 ROOT = Path(plugins.__file__).resolve().parent.parent.parent
 DOCUMENT = ROOT / "docs" / "plugins.md"

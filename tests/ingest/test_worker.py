@@ -20,8 +20,8 @@ from buffer.operator_pauses import Pausable
 from ingest import breaker, claims, pauses, probing, sweeping, transitions
 from ingest.checks import StorageUnavailable
 from ingest.config import IngesterSection
+from ingest.host_errors import IngestRaised
 from ingest.models import Breaker, FileEvent, Ingester, Ingestion
-from ingest.plugin_host import IngestRaised
 from ingest.statuses import Status
 from ingest.targets import Run
 from ingest.transitions import Step

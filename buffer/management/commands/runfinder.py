@@ -8,8 +8,9 @@ from django.core.management.base import CommandError, CommandParser
 
 from buffer.commands import ComponentCommand
 from buffer.dry_run import rehearse
-from buffer.finder_config import FinderFile, check_paths
+from buffer.finder_config import FinderFile
 from buffer.finder_loop import Blocked, run_finder
+from buffer.finder_paths import check_paths
 from buffer.locking import Locked
 from buffer.storages import NotMounted
 

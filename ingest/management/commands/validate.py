@@ -13,7 +13,8 @@ from buffer import database, logsetup
 from buffer.commands import configuration_error
 from buffer.config import ComponentFile, place, validate
 from buffer.config_errors import COMPONENTS
-from buffer.finder_config import FinderFile, check_paths
+from buffer.finder_config import FinderFile
+from buffer.finder_paths import check_paths
 from buffer.names import escape
 from buffer.problems import ConfigError, Problem
 from buffer.yamlfile import Document, read, show_key
