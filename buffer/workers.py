@@ -83,7 +83,6 @@ class Workers:
         self._started_at = self._start_after = 0.0
         self._quick_restarts = 0
         self._wakeups = WakeUps(queue, self.timeouts.timeout)
-        self._others: dict[str, WakeUps] = {}
         self._watchdog = Watchdog(self._board, self._wakeups, canary_s)
 
     def __enter__(self) -> Self:
@@ -192,7 +191,7 @@ class Workers:
 
     # Queue
 
-    def send(self, func: str, *args: Any, queue: str | None = None) -> None:
+    def send(self, func: str, *args: Any) -> None:
         """Put one task on the queue; the workers need not be our own, nor run already.
 
         Parameters
@@ -201,19 +200,13 @@ class Workers:
             Dotted path of the function to call.
         args
             Its arguments: small and picklable.
-        queue
-            Another queue than ours.
 
         Raises
         ------
         QueueUnavailable
             If the broker cannot be reached.
         """
-        if queue is None or queue == self.queue:
-            self._wakeups.send(func, *args)
-        else:
-            other = self._others.setdefault(queue, WakeUps(queue, self.timeouts.timeout))
-            other.send(func, *args)
+        self._wakeups.send(func, *args)
 
     def queued(self) -> int:
         """Count the tasks in the queue that nobody has fetched yet.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 import django_q.admin  # noqa: F401  (registers its pages, which are taken off below)
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
@@ -15,18 +15,15 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django_q.models import Failure, OrmQ, Schedule, Success
 
-from buffer import operator_pauses, shown
+from buffer import shown
 from buffer.admin import FileAdmin
-from buffer.admin_base import BigTableAdmin, as_text, badge, preformatted, printable
+from buffer.admin_base import BigTableAdmin, badge, preformatted, printable
 from buffer.admin_filters import DirectoryOfFile
-from buffer.admin_pauses import PausableAdmin
 from buffer.admin_search import ids_matching, of_files, say_if_cut
-from buffer.components import live
 from buffer.csv_export import Column, CsvExport
-from buffer.models import ComponentKind, File
+from buffer.models import File
 from buffer.names import escape
-from buffer.operator_pauses import Pausable
-from ingest import pauses, probing
+from ingest import admin_ingesters  # noqa: F401 - its pages
 from ingest.admin_filters import (
     AtIngesters,
     Cause,
@@ -38,7 +35,7 @@ from ingest.admin_filters import (
 )
 from ingest.admin_rerun import EventRerunAdmin, FileRerunAdmin, IngestionRerunAdmin
 from ingest.file_page import FilePage, shown_story
-from ingest.models import FileEvent, Ingester, Ingestion
+from ingest.models import FileEvent, Ingestion
 
 #: Events on a file's own page; a link leads to all.
 TIMELINE: int = 50
@@ -56,70 +53,6 @@ def timeline(events: QuerySet[FileEvent], **filters: int) -> SafeString:
     link = reverse("admin:ingest_fileevent_changelist") + "?" + urlencode(filters)
     context = {"events": rows[:TIMELINE], "more": len(rows) > TIMELINE, "link": link}
     return SafeString(render_to_string("admin/ingest/timeline.html", context))
-
-
-@admin.register(Ingester)
-class IngesterAdmin(PausableAdmin):
-    """Targets."""
-
-    list_display = ("name", "plugin", "storage", "state", "started_on", "seen_on", "created_on")
-    list_filter = ("storage",)
-    list_select_related = ("storage", "breaker")
-    actions = ("probe_selected", "pause_selected", "resume_selected")
-    search_fields = ("name", "plugin")
-    ordering = ("name",)
-    fields = ("name", "plugin", "storage", "state", "created_on", "started_on", "seen_on",
-              "watermark", "shown_settings")  # fmt: skip
-    readonly_fields = fields
-
-    def has_probe_permission(self, request: HttpRequest) -> bool:
-        """Tell whether this user may have a target probed: whoever may have files tried again."""
-        return bool(request.user.has_perm("ingest.rerun"))
-
-    def pausable(self, row: Ingester) -> Pausable:
-        """Give it as what can be paused."""
-        return Pausable(ComponentKind.INGESTER, row.name)
-
-    def newest_of(self, what: Pausable) -> Ingester | None:
-        """Give the ingester of that name."""
-        return Ingester.objects.filter(name=what.subject).first()
-
-    @admin.display(description="state")
-    def state(self, row: Ingester) -> SafeString | str:
-        """Whether it tries files, or pauses and why, and what happens next."""
-        if held_back := operator_pauses.look(self.pausable(row)):
-            return preformatted(held_back)
-        pause = pauses.shown_pause(row)
-        return "works" if pause is None else preformatted(f"{pause}; {pause.next}")
-
-    @admin.action(description="Probe now: try one file at once", permissions=["probe"])
-    def probe_selected(self, request: HttpRequest, queryset: QuerySet[Ingester]) -> None:
-        """Do not wait for the next probe."""
-        for row in queryset:
-            if probing.probe_now(row.pk):
-                self.log_change(request, row, "Probe now")
-                text, level = self._probed(row)
-            elif pauses.look(row.pk) is None:
-                text, level = "does not pause; nothing to do", messages.WARNING
-            else:
-                text, level = "a worker probes already", messages.WARNING
-            self.message_user(request, f"{row.name}: {text}.", level)
-
-    def _probed(self, row: Ingester) -> tuple[str, int]:
-        """Tell what comes of a probe that was asked for, and how good that is."""
-        if held_back := operator_pauses.look(self.pausable(row)):
-            return (
-                f"the target is probed when the ingester is resumed; it is {held_back}",
-                messages.WARNING,
-            )
-        if not live(ComponentKind.INGESTER, subject=row.name).exists():
-            return "the target is probed when the ingester runs; start it", messages.WARNING
-        return "the target is probed with one file at once", messages.SUCCESS
-
-    @admin.display(description="settings as last started")
-    def shown_settings(self, row: Ingester) -> SafeString | str:
-        """The configuration, without its secrets."""
-        return preformatted(as_text(row.settings))
 
 
 _OF_A_FILE: Final[tuple[Column, ...]] = (

@@ -20,8 +20,9 @@ from buffer.models import File
 from buffer.names import escape
 from ingest import rerun_jobs
 from ingest.models import FileEvent, Ingester, Ingestion
-from ingest.rerun import Result, of_events, rerun, rerun_files
+from ingest.rerun import Result, rerun, rerun_files
 from ingest.rerun_pages import ask_for_many, job_started
+from ingest.selection import of_events
 
 #: How many files the page names, and for how many each has a line in the log of the admin.
 SHOWN: Final = 20

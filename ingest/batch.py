@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.utils import timezone
 
-from buffer import patience
 from buffer import steps as protocol
 from buffer.models import File
 from ingest import breaker, claims
@@ -22,6 +19,7 @@ from ingest.breaker import Outcome
 from ingest.causes import cause_of
 from ingest.checks import Check, StorageUnavailable, first_objection
 from ingest.claims import Claim, Claimed
+from ingest.holding import Holding, LeaseLost
 from ingest.host_errors import PluginUnavailable
 from ingest.ledger import Ledger
 from ingest.plugin_host import PluginHost
@@ -35,22 +33,11 @@ from ingest.verdicts import StopRequested, Verdict, VerdictKind
 
 logger = logging.getLogger(__name__)
 
-#: How long a batch may go on after the operator asked to stop, and how long the target may then
-#: be asked what got in; seconds.
-STOP_GRACE_S: Final = 4.0
-STOP_QUESTIONS_S: Final = 3.0
-#: Renewed this long before it lapses or not at all: the host dies before the lease does.
-_MARGIN_S: Final = 5.0
-
 _STATUS_OF: Final = {
     VerdictKind.SUCCESS: Status.SUCCESS,
     VerdictKind.FAILURE: Status.FAILURE,
     VerdictKind.UNKNOWN: Status.UNKNOWN,
 }
-
-
-class LeaseLost(Exception):
-    """The claim cannot be renewed in time; somebody else may get these files."""
 
 
 class Batch:
@@ -97,8 +84,9 @@ class Batch:
         self._ledger = Ledger(claim)
         self._by_path: dict[str, Claimed] = {}
         self._concluded = 0
-        self._renewed = time.monotonic()
-        self._stop_at: float | None = None
+        self._holding = Holding(
+            claim, self._ledger, under_way=self._is_under_way, stopping=stopping, beat=beat
+        )
 
     def work(self) -> None:
         """Bring every file of the claim to an outcome, or give it back.
@@ -114,7 +102,7 @@ class Batch:
             # Lanes are not mixed: all of this claim are.
             question = Question(
                 self._claim, self._run, self._host, self._ledger,
-                tick=self._tick, probing=self._probing,
+                tick=self._holding.tick, probing=self._probing,
             )  # fmt: skip
             try:
                 wanted = question.ask({self._path(names[one.file_id]): one for one in wanted})
@@ -143,7 +131,7 @@ class Batch:
                 self._host,
                 list(self._by_path),
                 timeout_s=self._run.section.timeout,
-                tick=self._tick,
+                tick=self._holding.tick,
             )
             with closing(verdicts):  # type: ignore[type-var]
                 for verdict in verdicts:
@@ -182,7 +170,7 @@ class Batch:
         steps = []
         for claimed in wanted:
             # Thousands of files on a slow file system take longer than a lease.
-            self._tick()
+            self._holding.tick()
             name = names[claimed.file_id]
             path = self._path(name)
             objection = first_objection(self._checks, name, path)
@@ -207,7 +195,7 @@ class Batch:
             step.ingestion_id
             for step in self._ledger.begin(
                 steps,
-                until=self._renewed + claims.LEASE_S - _MARGIN_S,
+                until=self._holding.until,
                 stopping=self._stopping,
                 beat=self._beat,
             )
@@ -285,34 +273,6 @@ class Batch:
     def _due_again(self, claimed: Claimed) -> datetime | None:
         """Files that do not wait by their status alone are due still."""
         return None if claimed.status in DEFAULT_WANTED else timezone.now()
-
-    def _tick(self) -> None:
-        """Between two looks at the plugin: sign of life, outcomes, lease, stop."""
-        self._beat()
-        with patience.until(self._renewed + claims.LEASE_S - _MARGIN_S):
-            self._ledger.flush_if_due()
-            self._renew_if_due()
-        if not self._stopping():
-            return
-        now = time.monotonic()
-        self._stop_at = self._stop_at or now + STOP_GRACE_S
-        if now >= self._stop_at:
-            raise StopRequested("the operator stopped the ingester", time_left_s=STOP_QUESTIONS_S)
-
-    def _renew_if_due(self) -> None:
-        age = time.monotonic() - self._renewed
-        if age < claims.RENEW_EVERY_S:
-            return
-        try:
-            held = claims.renew(self._claim)
-            self._renewed = time.monotonic()
-        except (DatabaseError, InterfaceError) as error:
-            close_old_connections()
-            if age > claims.LEASE_S - _MARGIN_S:
-                raise LeaseLost(f"the database did not renew it: {error}") from error
-            return
-        if not held and self._is_under_way():
-            raise LeaseLost("it had lapsed: this worker stood still for too long")
 
     def _is_under_way(self) -> bool:
         """Tell whether files of the claim have no verdict, so that it must be held for them."""

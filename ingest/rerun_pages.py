@@ -20,7 +20,8 @@ from buffer.models import ComponentKind, File
 from ingest import rerun_jobs
 from ingest.cause_pages import cause_url
 from ingest.models import Ingester, RerunJob
-from ingest.rerun import Result, Selection, rerun, rerun_files
+from ingest.rerun import Result, rerun, rerun_files
+from ingest.selection import Selection
 from ingest.statuses import Status
 
 #: Files that the confirmation names, and requests in the list of them.

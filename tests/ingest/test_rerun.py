@@ -18,7 +18,8 @@ from buffer.models import File, Storage
 from ingest import rerun as module
 from ingest import transitions
 from ingest.models import FileEvent, Ingester, Ingestion
-from ingest.rerun import Result, Selection, rerun, rerun_files
+from ingest.rerun import Result, rerun, rerun_files
+from ingest.selection import Selection
 from ingest.statuses import Status
 
 pytestmark = pytest.mark.django_db

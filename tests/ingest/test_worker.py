@@ -256,7 +256,7 @@ def test_a_slow_look_at_the_files_gives_them_up_when_it_is_to_stop(
         beats += 1
 
     worker._beat = beat
-    monkeypatch.setattr("ingest.batch.STOP_GRACE_S", 0.0)
+    monkeypatch.setattr("ingest.holding.STOP_GRACE_S", 0.0)
 
     def slow(name: str, path: str) -> None:
         make_worker.stop["now"] = True  # type: ignore[attr-defined]
@@ -307,7 +307,7 @@ def test_stopping_ends_a_long_attempt(
     make_worker: MakeWorker, wait_for_me: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In order: the file under way is in doubt, those after it were never begun."""
-    monkeypatch.setattr("ingest.batch.STOP_GRACE_S", 0.2)
+    monkeypatch.setattr("ingest.holding.STOP_GRACE_S", 0.2)
     slow, after = wait_for_me(b"slow", b"good")
     worker = make_worker("ByContent")
     make_worker.stop["now"] = True  # type: ignore[attr-defined]

@@ -16,7 +16,8 @@ from buffer.models import File
 from buffer.names import escape
 from buffer.progress import LINE_EVERY_S, Amount, Progress
 from ingest.models import Ingester
-from ingest.rerun import Selection, rerun, rerun_files
+from ingest.rerun import rerun, rerun_files
+from ingest.selection import Selection
 from ingest.statuses import Status
 
 
