@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from buffer import shown
-from buffer.counting import counted, total
+from buffer.counting import counted
 from buffer.models import ComponentKind, RefusalReason
 from buffer.pause_pages import pausing_url
 from ingest.cause_board import beside_ignored, failed, some_causes
@@ -25,9 +25,10 @@ from ingest.models import IgnoredCause, Ingestion
 from ingest.states import Overview
 from ingest.statuses import NEEDS_A_PERSON, Status
 
-#: Among so many of the latest failures causes are looked for, and so many of them are shown.
-LOOKED_AT: Final = 10_000
+#: So many causes are shown; if there are more, the most frequent among so many of the latest
+#: failures.
 CAUSES: Final = 12
+LOOKED_AT: Final = 10_000
 #: With less room than this share of it left, a disk is nearly full.
 NEARLY_FULL: Final = 0.05
 
@@ -204,19 +205,25 @@ def _of_refusals(state: Overview) -> Iterator[Need]:
 
 
 def causes(state: Overview) -> list[Need]:
-    """Group what failed by its cause, the most frequent first; ignored causes call for nobody.
+    """Group what failed by its cause, the most frequent first as far as they are counted.
+
+    Ignored causes call for nobody.
 
     Parameters
     ----------
     state : `Overview`
-        For the ingesters' names.
+        For the ingesters.
     """
     groups = [
         (one.id, cause) for one in state.ingesters for cause in some_causes(one.id, CAUSES + 1)
     ]
     shown_ = groups if len(groups) <= CAUSES else _most_frequent(state, groups)
     names = {one.id: one.name for one in state.ingesters}
-    found = [need for group in shown_ if (need := _of_cause(names, *group)) is not None]
+    found = [
+        need
+        for ingester_id, cause in shown_
+        if (need := _of_cause(names[ingester_id], ingester_id, cause)) is not None
+    ]
     found.sort(key=lambda need: -(need.count or 0))
     if len(groups) > CAUSES:
         text, link = "files of other causes failed, too", reverse("ingest:all_causes")
@@ -224,21 +231,24 @@ def causes(state: Overview) -> list[Need]:
     return found
 
 
-def _of_cause(names: dict[int, str], ingester_id: int, cause: str) -> Need | None:
+def _of_cause(name: str, ingester_id: int, cause: str) -> Need | None:
     rows = failed(ingester_id).filter(cause=cause)
-    # One status at a time: there is an index for that, and it says how sure the last word is.
-    counts = {status: counted(rows.filter(status=status)) for status in NEEDS_A_PERSON}
-    statuses = [status for status in NEEDS_A_PERSON if counts[status]]
-    if not statuses:
+    latest = rows.order_by("-changed_on").values_list("changed_on", flat=True).first()
+    with_it = Ingestion.objects.filter(ingester=ingester_id, cause=cause)
+    # The status before the others: SQLite may go through all that failed otherwise.
+    statuses = [
+        status for status in NEEDS_A_PERSON if with_it.filter(status=status).troubled().exists()
+    ]
+    if latest is None or not statuses:
         return None  # None of them stands there any more.
     return Need(
         # Of several the one that is least known about: the last by its name.
         max(statuses),
-        f"{names[ingester_id]}: {shown.message(cause) or 'no reason was given'}",
+        f"{name}: {shown.message(cause) or 'no reason was given'}",
         cause_url(ingester_id, cause),
         "See the cause",
-        total(counts.values()),
-        rows.order_by("-changed_on").values_list("changed_on", flat=True).first(),
+        counted(rows),
+        latest,
     )
 
 
@@ -252,14 +262,16 @@ def _most_frequent(state: Overview, some: list[tuple[int, str]]) -> list[tuple[i
     ignored = set(
         IgnoredCause.objects.filter(taken_back_on__isnull=True).values_list("ingester_id", "cause")
     )
+    known = [one.id for one in state.ingesters]
     samples = [Ingestion.objects.troubled().order_by("-changed_on")[:LOOKED_AT]]
-    for one in state.ingesters if ignored else ():
-        samples += [rows.order_by("cause")[:LOOKED_AT] for rows in beside_ignored(one.id)]
+    for ingester_id in known if ignored else ():
+        samples += [rows.order_by("cause")[:LOOKED_AT] for rows in beside_ignored(ingester_id)]
     seen: dict[int, tuple[int, str]] = {}
     for rows in samples:
         told = rows.values_list("pk", "ingester_id", "cause")
         seen |= {pk: (ingester_id, cause) for pk, ingester_id, cause in told}
-    groups = Counter(group for group in seen.values() if group not in ignored)
+    # A new ingester may have come since the state was looked at.
+    groups = Counter(one for one in seen.values() if one[0] in known and one not in ignored)
     most = sorted(groups, key=lambda group: (-groups[group], group))
     return list(dict.fromkeys([*most, *some]))[:CAUSES]
 

@@ -162,12 +162,18 @@ def beside_ignored(ingester_id: int) -> list[IngestionQuerySet]:
 
 def some_causes(ingester_id: int, most: int) -> list[str]:
     """Give causes that call for a person, up to a number; their files are stepped over."""
+    ignored = set(
+        IgnoredCause.objects.filter(ingester=ingester_id, taken_back_on__isnull=True).values_list(
+            "cause", flat=True
+        )
+    )
     found: list[str] = []
-    for rows in beside_ignored(ingester_id):
-        cause = _least_cause(rows)
-        while cause is not None and len(found) < most:
+    cause = _least_cause(failed(ingester_id))
+    while cause is not None and len(found) < most:
+        if cause not in ignored:
             found.append(cause)
-            cause = _least_cause(rows.filter(cause__gt=cause))
+        # One bound only: of two, SQLite may choose the one behind which all others lie.
+        cause = _least_cause(failed(ingester_id).filter(cause__gt=cause))
     return found
 
 

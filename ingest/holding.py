@@ -27,7 +27,7 @@ class LeaseLost(Exception):
 
 
 class Holding:
-    """Holds a claim, from the moment at which it was made.
+    """Holds a claim. Make it right after the claim: its lease is counted from then.
 
     Parameters
     ----------

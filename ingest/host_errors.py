@@ -1,4 +1,4 @@
-"""How a call of a plugin may end, beside its answer."""
+"""How a call of a plugin, or its loading, may end without an answer."""
 
 from __future__ import annotations
 

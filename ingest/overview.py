@@ -15,7 +15,7 @@ from django.db.models import Count, Min
 from buffer import dialect, shown
 from buffer.alerts import raised
 from buffer.components import is_live
-from buffer.counting import CAP, counted, first_of, total
+from buffer.counting import CAP, counted, first_of
 from buffer.models import (
     Component,
     ComponentKind,
@@ -27,7 +27,7 @@ from buffer.models import (
 )
 from buffer.names import escape
 from buffer.operator_pauses import sentence
-from ingest.cause_board import beside_ignored, needing_a_person
+from ingest.cause_board import needing_a_person
 from ingest.models import Ingester, Ingestion
 from ingest.pauses import shown_pause
 from ingest.states import (
@@ -49,8 +49,8 @@ def overview(*, at_a_glance: bool = False) -> Overview:
     Parameters
     ----------
     at_a_glance : `bool`, optional
-        Leave out how many files got in, or are not wanted, and guess at large numbers: what
-        remains costs the same with ten thousand files and with ten million.
+        Leave out how many files got in, failed or are not wanted, and guess at large numbers:
+        what remains costs the same with ten thousand files and with ten million.
     """
     now = dialect.clock()
     components = list(
@@ -158,10 +158,7 @@ def _ingesters(
     for ingester in Ingester.objects.select_related("storage", "breaker").order_by("name"):
         tally = _glance(ingester) if at_a_glance else tallies[ingester.pk]
         pause, held = shown_pause(ingester), held_back.get(ingester.name, "")
-        if at_a_glance:
-            failed = _glance_at_failed(ingester.pk, tally)
-        else:
-            failed, _ = calling.get(ingester.pk, (0, 0))
+        failed, _ = calling.get(ingester.pk, (0, 0))
         new = unopened(ingester)
         first = new.order_by("pk").values_list("stored_on").first()
         mine = [
@@ -196,14 +193,8 @@ def _ingesters(
     return states
 
 
-def _glance_at_failed(ingester_id: int, tally: _Tally) -> int:
-    parts = beside_ignored(ingester_id)
-    # Nothing is ignored: these are counted by status already.
-    return _troubled(tally) if len(parts) == 1 else total(counted(rows) for rows in parts)
-
-
 def _troubled(tally: _Tally) -> int:
-    return total(tally.counts.get(status, 0) for status in NEEDS_A_PERSON)
+    return sum(tally.counts.get(status, 0) for status in NEEDS_A_PERSON)
 
 
 def _count_all() -> dict[int, _Tally]:
@@ -226,19 +217,17 @@ def _count_all() -> dict[int, _Tally]:
 
 
 def _glance(ingester: Ingester) -> _Tally:
-    """Count what waits and what may need a person, by their indexes."""
+    """Count what waits, by its indexes."""
     mine = Ingestion.objects.filter(ingester=ingester)
     tally = _Tally(
         held=mine.filter(claim__isnull=False).count(),
         retries=counted(mine.filter(next_attempt_on__isnull=False)),
     )
-    for status in (*DEFAULT_WANTED, *NEEDS_A_PERSON):
-        rows = mine.filter(status=status)
-        # Each has an index of its own, which alone is read.
-        rows = rows.claimable() if status in DEFAULT_WANTED else rows.troubled()
+    for status in DEFAULT_WANTED:
+        # In this order: by the other condition SQLite would go through all that failed.
+        rows = mine.filter(status=status).claimable()
         if count := counted(rows):
             tally.counts[status] = count
-        if count and status in DEFAULT_WANTED:
             # Files are opened in the order of their rows, and tried again in any order.
             oldest = first_of(rows.order_by("pk"), 1 if status == Status.UNTRIED else CAP)
             since = oldest.aggregate(first=Min("changed_on"))["first"]

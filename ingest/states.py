@@ -20,8 +20,8 @@ class IngesterState:
     id, name, storage, plugin : `int`, `str`
         Which one. `plugin` is empty until it was first started.
     counts : `dict` [`str`, `int`]
-        Files by status, those with none left out. An overview at a glance has only what waits and
-        what may need a person, and guesses at large numbers.
+        Files by status, those with none left out. An overview at a glance has only what waits, and
+        guesses at large numbers.
     unopened : `int`
         Stored files that it has not opened yet; they wait too.
     held : `int`
@@ -41,7 +41,7 @@ class IngesterState:
     failed : `int`
         Files that may need a person: those with causes that are ignored do not.
     ignored : `int`
-        Files with causes that are ignored; an overview at a glance leaves them out.
+        Files with causes that are ignored. An overview at a glance leaves both out.
     """
 
     id: int

@@ -124,7 +124,7 @@ def _write_page_by_page(place: Path) -> None:
     """
     device = place.stat().st_dev
     queue = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/queue")
-    (queue / "max_sectors_kb").write_text("4")
+    (queue / "max_sectors_kb").write_text(str(os.sysconf("SC_PAGE_SIZE") // 1024))
 
 
 def _insist(*command: str) -> None:
