@@ -57,13 +57,15 @@ def running(bench: Bench, *arguments: str | Path, **environment: str) -> Iterato
             command.wait()
 
 
-def wait(condition: Callable[[], object], what: str, within_s: float = 300.0) -> None:
-    """Wait until something is so."""
+def wait(
+    condition: Callable[[], object], what: str, within_s: float = 300.0, every_s: float = 0.02
+) -> None:
+    """Wait until something is so; to look takes its share of what is measured."""
     until = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > until:
             raise RuntimeError(f"not within {within_s:.0f} s: {what}")
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 def memory_mb(pid: int) -> list[float]:

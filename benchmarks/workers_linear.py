@@ -14,8 +14,7 @@ from benchmarks.commands import ingester_yaml, running, wait
 from benchmarks.harness import Bench, main
 from benchmarks.ingest_ground import Ground
 from benchmarks.sleepy import SLEEP_S, Sleepy
-from ingest.models import Ingestion
-from ingest.statuses import Status
+from ingest.models import Ingester, Ingestion
 from tests import servers
 
 _PLUGIN = f"{Sleepy.__module__}.{Sleepy.__qualname__}"
@@ -54,15 +53,15 @@ def _measure(
     section = {"num_threads": workers, "batch_size": batch_size}
     path = ingester_yaml(bench, ground, name, _PLUGIN, **section)
     environment["INGEST_PLUGINS"] = _PLUGIN
-    rows = Ingestion.objects.filter(ingester__name=name).order_by("changed_on")
     with contextlib.ExitStack() as stack:
         arguments = ["--external-workers"] if hosts else []
         stack.enter_context(running(bench, "runingester", path, *arguments, **environment))
         for _ in range(hosts):
             share = str(workers // hosts)
             stack.enter_context(running(bench, "runworkers", "--workers", share, **environment))
-        files = ground.storage.file_set.count()
-        wait(lambda: rows.filter(status=Status.SUCCESS).count() == files, "all are ingested")
+        wait(lambda: ground.is_done(name), "all are ingested", every_s=0.5)
+    files = ground.check(Ingester.objects.get(name=name))
+    rows = Ingestion.objects.filter(ingester__name=name).order_by("changed_on")
     moments = list(rows.values_list("changed_on", flat=True))
     first, last = moments[files // 4], moments[3 * files // 4 - 1]
     rate = (files // 2) / max((last - first) / timedelta(seconds=1), SLEEP_S)
