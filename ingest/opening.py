@@ -23,8 +23,11 @@ from ingest import transitions
 from ingest.models import Ingester, Ingestion
 from ingest.statuses import Status
 
-#: Files looked at in one step; ids in one query of a sweep.
+#: Files looked at in one step.
 SLICE: Final = 5000
+#: Ids that each sweep looks at: the newest ones, and the next ones of the slow pass.
+NEWEST: Final = 1000
+OLDER: Final = 2500
 #: What is committed later than this after its id was passed is left to the slow pass; seconds.
 LATE_S: Final = 60.0
 #: A take-in that is not complete after this long was broken off; the files after it do not wait.
@@ -82,7 +85,7 @@ class Opener:
 
     def sweep(self) -> int:
         """Look again for what was committed late; tell how many files were opened."""
-        newest = max(0, self._watermark - SLICE)
+        newest = max(0, self._watermark - NEWEST)
         opened = self._open(newest, self._watermark)
         now = self._steady()
         self._marks.append((now, self._watermark))
@@ -90,7 +93,7 @@ class Opener:
             opened += self._settle(self._marks.popleft()[1])
         if self._older <= 0:
             self._older = self._watermark
-        begin = max(0, self._older - SLICE)
+        begin = max(0, self._older - OLDER)
         if begin < newest:
             opened += self._open(begin, min(self._older, newest))
         self._older = begin

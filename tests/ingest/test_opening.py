@@ -71,7 +71,8 @@ def test_sweep_finds_what_was_committed_late(
     ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids are given out before their rows can be seen."""
-    monkeypatch.setattr(opening, "SLICE", 3)
+    for name in ("SLICE", "NEWEST", "OLDER"):
+        monkeypatch.setattr(opening, name, 3)
     files = [make_file() for _ in range(12)]
     late = [files[1].pk, files[10].pk]
     File.objects.filter(pk__in=late).update(stored_on=None, added_on=timezone.now() - timedelta(1))
@@ -89,7 +90,8 @@ def test_what_is_a_minute_late_is_found_at_any_rate_of_arrivals(
     ingester: Ingester, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many ids were given out since; and the slow pass is far away."""
-    monkeypatch.setattr(opening, "SLICE", 3)
+    for name in ("SLICE", "NEWEST", "OLDER"):
+        monkeypatch.setattr(opening, name, 3)
     late = make_file(stored_on=None, added_on=timezone.now() - timedelta(1))
     clock = 0.0
     opener = Opener(ingester, "w", steady=lambda: clock)

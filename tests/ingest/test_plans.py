@@ -133,7 +133,8 @@ def test_the_command_looks_by_indexes(
     run: Run, ingester: Ingester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As small a part of these tables as a slice is of big ones.
-    monkeypatch.setattr(opening, "SLICE", 200)
+    for name in ("SLICE", "NEWEST", "OLDER"):
+        monkeypatch.setattr(opening, name, 200)
     opener = Opener(ingester, "me")
     sweeper = sweeping.Sweeper(ingester.pk, "me")
     with looked_at() as plans:
