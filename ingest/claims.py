@@ -87,8 +87,6 @@ class Claim:
     token: uuid.UUID
     worker: str
     files: Sequence[Claimed]
-    #: The lane that they were found in.
-    lane: Lane | None = None
 
 
 def claim(
@@ -141,7 +139,7 @@ def claim(
         doubtful.remove(token)
         if rows:
             files = [Claimed(row_id, file_id, lane.status, n) for row_id, file_id, n in rows]
-            return Claim(ingester_id, token, worker, files, lane)
+            return Claim(ingester_id, token, worker, files)
     return None
 
 
@@ -159,14 +157,14 @@ def drop_doubtful(ingester_id: int, doubtful: set[uuid.UUID]) -> None:
 
 def waiting(ingester_id: int, lanes: Sequence[Lane]) -> Sequence[Lane]:
     """Give those lanes that have a file to claim now, in their order, by one query."""
-    questions, values = waiting_sql(ingester_id, lanes)
+    sql, values = waiting_sql(ingester_id, lanes)
     with connection.cursor() as cursor:
-        cursor.execute(" UNION ALL ".join(questions), values)
+        cursor.execute(sql, values)
         return [lanes[number] for number in sorted(number for (number,) in cursor.fetchall())]
 
 
-def waiting_sql(ingester_id: int, lanes: Sequence[Lane]) -> tuple[list[str], list[Any]]:
-    """Give a query for each lane, of its number if it has a file to claim now."""
+def waiting_sql(ingester_id: int, lanes: Sequence[Lane]) -> tuple[str, list[Any]]:
+    """Give a query of the numbers of those lanes that have a file to claim now."""
     questions: list[str] = []
     values: list[Any] = []
     for number, lane in enumerate(lanes):
@@ -178,7 +176,7 @@ def waiting_sql(ingester_id: int, lanes: Sequence[Lane]) -> tuple[list[str], lis
             f" ORDER BY {lane.order} LIMIT 1) IS NOT NULL"
         )
         values += [ingester_id, *parameters]
-    return questions, values
+    return " UNION ALL ".join(questions), values
 
 
 def anything_due_later(ingester_id: int, lanes: Sequence[Lane]) -> bool:

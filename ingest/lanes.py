@@ -11,7 +11,7 @@ from django.db import connection
 
 from buffer.models import ComponentKind, OperatorPause
 from ingest import claims
-from ingest.claims import Claim, Lane
+from ingest.claims import Lane
 from ingest.models import Breaker, Ingestion
 
 #: How often it is looked whether a lane is exhausted, while nothing waits; seconds.
@@ -39,7 +39,7 @@ class Sight:
     Parameters
     ----------
     lanes : `~collections.abc.Sequence` [`Lane`]
-        Those that have a file to claim now, or most likely have, in their order.
+        Those that have a file to claim now, in their order.
     held_back : `bool`
         Whether a person has paused the ingester.
     pauses : `bool`
@@ -74,8 +74,6 @@ class Lanes:
         self._ingester_id = ingester_id
         self.left = lanes
         self._next_look = 0.0
-        #: In which a whole batch was found the last time.
-        self._rich: Lane | None = None
 
     def waiting(self) -> Sequence[Lane]:
         """Give those lanes that have a file to claim now, in their order."""
@@ -87,29 +85,21 @@ class Lanes:
     def look(self, ingester: str) -> Sight:
         """Look for work, and whether it may be done, by one query.
 
-        It is not asked of a lane that has just given a whole batch: the claim finds out, and on
-        PostgreSQL both have to step over what others have claimed of late.
-
         Parameters
         ----------
         ingester : `str`
             The ingester's name.
         """
-        asked = [lane for lane in self.left if lane != self._rich]
-        questions, values = claims.waiting_sql(self._ingester_id, asked)
+        sql, values = claims.waiting_sql(self._ingester_id, self.left)
+        sql += f" UNION ALL {_MAY_NOT}"
         values += [ComponentKind.INGESTER, ingester, self._ingester_id]
         with connection.cursor() as cursor:
-            cursor.execute(" UNION ALL ".join([*questions, _MAY_NOT]), values)
+            cursor.execute(sql, values)
             numbers = {number for (number,) in cursor.fetchall()}
-        found = [lane for number, lane in enumerate(asked) if number in numbers]
-        lanes = [lane for lane in self.left if lane in found or lane == self._rich]
+        lanes = [lane for number, lane in enumerate(self.left) if number in numbers]
         if not lanes:
             self._drop_exhausted()
         return Sight(lanes, _HELD_BACK in numbers, _PAUSES in numbers)
-
-    def took(self, claim: Claim | None, limit: int) -> None:
-        """Note what was claimed, of at most how many files."""
-        self._rich = claim.lane if claim is not None and len(claim.files) == limit else None
 
     def _drop_exhausted(self) -> None:
         if time.monotonic() >= self._next_look:

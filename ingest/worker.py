@@ -96,16 +96,14 @@ class Worker:
         """Claim and work on one batch; or on one file, to probe."""
         beat = self._beat if probe is None else probe.renewing(self._beat)
         self._start_host(beat)
-        limit = self.run.section.batch_size if probe is None else 1
         claim = claims.claim(
             self.run.ingester_id,
             lanes,
-            limit,
+            self.run.section.batch_size if probe is None else 1,
             self._name,
             anywhere=probe is not None,
             doubtful=self._doubtful,
         )
-        self._lanes.took(claim if probe is None else None, limit)
         if claim is not None:
             batch = Batch(
                 claim,
