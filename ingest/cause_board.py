@@ -124,9 +124,7 @@ def every_cause(ingester_id: int, *, ignored: bool, containing: str) -> Iterator
 def one_cause(ingester_id: int, cause: str) -> CauseRow | None:
     """Look at one cause; None if no file stands with it."""
     files = failed(ingester_id).filter(cause=cause)
-    decisions = IgnoredCause.objects.filter(
-        ingester=ingester_id, cause=cause, taken_back_on__isnull=True
-    )
+    decisions = _ignored(ingester_id).filter(cause=cause)
     rows = _completed(ingester_id, _grouped(files), {row.cause: row for row in decisions})
     return rows[0] if rows else None
 
@@ -152,7 +150,7 @@ def beside_ignored(ingester_id: int) -> list[IngestionQuerySet]:
     The index is in the order of causes. So the files of ignored ones, which may be very many, are
     stepped over; left out by a condition, they would all be read.
     """
-    ignored = IgnoredCause.objects.filter(ingester=ingester_id, taken_back_on__isnull=True)
+    ignored = _ignored(ingester_id)
     parts, rest = [], failed(ingester_id)
     for cause in ignored.order_by("cause").values_list("cause", flat=True):
         parts.append(rest.filter(cause__lt=cause))
@@ -162,11 +160,7 @@ def beside_ignored(ingester_id: int) -> list[IngestionQuerySet]:
 
 def some_causes(ingester_id: int, most: int) -> list[str]:
     """Give causes that call for a person, up to a number; their files are stepped over."""
-    ignored = set(
-        IgnoredCause.objects.filter(ingester=ingester_id, taken_back_on__isnull=True).values_list(
-            "cause", flat=True
-        )
-    )
+    ignored = set(_ignored(ingester_id).values_list("cause", flat=True))
     found: list[str] = []
     cause = _least_cause(failed(ingester_id))
     while cause is not None and len(found) < most:
@@ -177,6 +171,11 @@ def some_causes(ingester_id: int, most: int) -> list[str]:
     return found
 
 
+def _ignored(ingester_id: int) -> QuerySet[IgnoredCause]:
+    """Give the decisions of an ingester that stand."""
+    return IgnoredCause.objects.filter(ingester=ingester_id, taken_back_on__isnull=True)
+
+
 def _least_cause(rows: IngestionQuerySet) -> str | None:
     return rows.order_by("cause").values_list("cause", flat=True).first()
 
@@ -184,10 +183,7 @@ def _least_cause(rows: IngestionQuerySet) -> str | None:
 def _chosen(
     ingester_id: int, *, ignored: bool, containing: str
 ) -> tuple[dict[str, IgnoredCause], QuerySet[Ingestion]]:
-    decisions = {
-        row.cause: row
-        for row in IgnoredCause.objects.filter(ingester=ingester_id, taken_back_on__isnull=True)
-    }
+    decisions = {row.cause: row for row in _ignored(ingester_id)}
     files = failed(ingester_id)
     if ignored:
         files = files.filter(cause__in=decisions)
