@@ -22,6 +22,7 @@ from buffer.decisions import Decisions
 from buffer.models import TRANSIENT_REASONS, Decision, Refusal, Storage
 from buffer.names import escape
 from buffer.refusing import Draft, Refused, full_identity
+from buffer.settling import state_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class _Known:
     retry_at: float | None
     tries: int = 0
     scan: int = 0
+    #: Its key among those that were met as they are; 0: it was not met since it was recorded.
+    met_as: int = 0
 
 
 class Refusals:
@@ -65,6 +68,10 @@ class Refusals:
         self._scan = 0
         # By the digest that is the row's key: to hold a hundred thousand paths would cost more.
         self._known: dict[bytes, _Known] = {}
+        # Those of them that were met unchanged, and that time alone will not change: by a hash of
+        # path and state, which costs a third of the digest. Nobody can choose what hashes alike,
+        # since Python's hashes of text differ in each process.
+        self._met: dict[int, _Known] = {}
         prefix = f"{storage.pk}\0{source}\0".encode("utf-8", "surrogateescape")
         self._prefix = hashlib.blake2b(prefix, digest_size=16)
         self._refresh_at = steady() + decisions.REFRESH_S
@@ -81,6 +88,11 @@ class Refusals:
         """Tell whether an arrival was refused and there is no reason to look at it again."""
         if not self._known:
             return False
+        met_as = hash((path, state_of(stat)))
+        known = self._met.get(met_as) if not self.decisions else None
+        if known is not None:
+            known.scan = self._scan
+            return True
         key = self._key(path)
         known = self._known.get(key)
         if known is None:
@@ -88,9 +100,10 @@ class Refusals:
         known.scan = self._scan
         if known.identity != full_identity(stat):
             return False
-        if known.retry_at is None:
-            return self.decisions.get(key) is None
-        return self._steady() < known.retry_at
+        if known.retry_at is not None:
+            return self._steady() < known.retry_at
+        known.met_as, self._met[met_as] = met_as, known
+        return self.decisions.get(key) is None
 
     def stands_for_good(self, path: str, stat: os.stat_result) -> bool:
         """Tell whether an arrival was refused, and time alone will not change that."""
@@ -139,7 +152,7 @@ class Refusals:
 
     def _remember(self, draft: Draft) -> None:
         why_not = draft.refused
-        known = self._known.pop(draft.key, None)
+        known = self._forget(draft.key)
         if not why_not.resolved_how:
             pause = draft.pause_s
             retry_at = None if pause is None else self._steady() + pause
@@ -196,7 +209,7 @@ class Refusals:
         standing = {bytes.fromhex(key) for key in keys}
         decided = self._known.keys() - standing
         for key in decided:
-            del self._known[key]
+            self._forget(key)
         end = self._steady()
         self._refresh_at = end + decisions.REFRESH_S * max(1.0, (end - begin) / REFRESH_COST_S)
         return bool(decided)
@@ -214,7 +227,13 @@ class Refusals:
             resolved_on=timezone.now(), resolved_how=how, resolved_by="finder"
         )
         for key in keys:
-            del self._known[key]
+            self._forget(key)
+
+    def _forget(self, key: bytes) -> _Known | None:
+        known = self._known.pop(key, None)
+        if known is not None:
+            self._met.pop(known.met_as, None)
+        return known
 
     def _key(self, path: str) -> bytes:
         digest = self._prefix.copy()

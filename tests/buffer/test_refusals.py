@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from buffer.models import Refusal, RefusalReason, Storage
+from buffer.models import Choice, Decision, Refusal, RefusalReason, Storage
 from buffer.refusals import Refusals
 from buffer.refusing import FIRST_RETRY_S, LONGEST_FULL_S, LONGEST_RETRY_S, Refused, pause_s
 
@@ -122,6 +123,58 @@ def test_what_a_person_decided_is_forgotten(refusals: Refusals, path: Path, cloc
     refusals.refresh()
     assert not refusals.stands("a", path.lstat())
     assert refusals.stands("b", path.lstat())
+
+
+@pytest.fixture
+def met(refusals: Refusals, path: Path) -> Callable[[], bool]:
+    """Of a refusal that was met in some scans, what tells whether it stands."""
+
+    def stands() -> bool:
+        return refusals.stands("a", path.lstat())
+
+    refusals.add("a", path.lstat(), LASTING)
+    for _ in range(3):
+        assert stands()
+        refusals.end_of_scan()
+    assert Refusal.objects.unresolved().exists(), "met in each scan"
+    return stands
+
+
+def test_met_often_and_changed(met: Callable[[], bool], refusals: Refusals, path: Path) -> None:
+    path.write_bytes(b"changed")
+    assert not met()
+    refusals.add("a", path.lstat(), LASTING)
+    assert met()
+
+
+def test_met_often_and_taken_in(met: Callable[[], bool], refusals: Refusals) -> None:
+    refusals.resolve("a", "taken in")
+    assert not met()
+
+
+def test_met_often_and_gone_for_a_scan(met: Callable[[], bool], refusals: Refusals) -> None:
+    refusals.end_of_scan()
+    refusals.end_of_scan()
+    assert not met()
+
+
+def test_met_often_and_closed_by_a_person(
+    met: Callable[[], bool], refusals: Refusals, clock: Clock
+) -> None:
+    Refusal.objects.update(resolved_on=timezone.now())
+    clock.now += 100
+    refusals.refresh()
+    assert not met()
+
+
+def test_met_often_and_decided_upon(met: Callable[[], bool], refusals: Refusals) -> None:
+    decision = Decision.objects.create(
+        refusal=Refusal.objects.get(), choice=Choice.KEEP_BOTH, new_name="b", user="ann"
+    )
+    refusals.decisions.load()
+    assert not met()
+    refusals.decisions.forget(decision)
+    assert met()
 
 
 def test_a_long_look_for_decisions_is_taken_less_often(
