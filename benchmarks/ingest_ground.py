@@ -95,7 +95,8 @@ class Ground:
         name : `str`
             The ingester's name; it may not have begun.
         """
-        newest = self.storage.file_set.order_by("-pk").values_list("pk", flat=True)[0]
+        # Of all files: of one storage area's, PostgreSQL would sort them each time.
+        newest = File.objects.order_by("-pk").values_list("pk", flat=True)[0]
         ingester = Ingester.objects.filter(name=name, watermark__gte=newest).first()
         return (
             ingester is not None
