@@ -169,5 +169,6 @@ def next_id(table: str, offset: str) -> str:
     the last id that was given out.
     """
     if is_postgres():
-        return f"nextval(pg_get_serial_sequence('{table}', 'id'))"
+        # Its name is looked up once for a statement, and not for each row.
+        return f"nextval((SELECT pg_get_serial_sequence('{table}', 'id')::regclass))"
     return f"(SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = '{table}') + {offset}"
