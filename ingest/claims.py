@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -47,26 +47,33 @@ class Lane:
     before_event : `int` or `None`
         Only files whose last event is not newer than this one: a run takes the files that had
         failed before it began, and does not go round in circles with those that fail in it.
+    above : `int`
+        Only ingestions with a greater id: a worker goes on where it was; see `ingest.lanes`.
     """
 
     status: Status
     due: bool = False
     before_event: int | None = None
+    above: int = 0
 
-    @property
-    def order(self) -> str:
+    def order(self, *, backwards: bool = False) -> str:
         """SQL of the order in which its rows are claimed."""
-        return "next_attempt_on, id" if self.due else "id"
+        way = "DESC" if backwards else "ASC"
+        return f"{'next_attempt_on' if self.due else 'status'} {way}, id {way}"
 
     def condition(self) -> tuple[str, list[int]]:
         """SQL of the rows of this lane that are not claimed, and its parameters."""
-        sql = f"ingester_id = %s AND status = '{self.status}' AND claim IS NULL"
         if self.due:
-            return f"{sql} AND next_attempt_on <= {dialect.now()}", []
-        sql += f" AND {IN_WAITING_INDEX}"
+            sql = f"status = '{self.status}' AND next_attempt_on <= {dialect.now()} AND id > %s"
+            return f"ingester_id = %s AND claim IS NULL AND {sql}", [self.above]
+        # Not "status = ... ORDER BY id": where PostgreSQL believes that much waits, by statistics
+        # of an hour ago, it would go through the whole table by its primary key until it finds some
+        # that do. Of these two, with their order, the index on what waits is the only way.
+        sql = f"(status, id) > ('{self.status}', %s) AND status <= '{self.status}'"
+        sql = f"ingester_id = %s AND {sql} AND claim IS NULL AND {IN_WAITING_INDEX}"
         if self.before_event is None:
-            return sql, []
-        return f"{sql} AND last_event_id <= %s", [self.before_event]
+            return sql, [self.above]
+        return f"{sql} AND last_event_id <= %s", [self.above, self.before_event]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +121,13 @@ def claim(
     doubtful = set() if doubtful is None else doubtful
     for lane in random.sample(lanes, len(lanes)) if anywhere else lanes:
         token = uuid.uuid4()
+        if anywhere:
+            lane = replace(lane, above=_random_id(ingester_id, lane) - 1)
         condition, parameters = lane.condition()
         first = (
-            f"SELECT id FROM {TABLE} WHERE {condition} ORDER BY {lane.order} LIMIT %s"
+            f"SELECT id FROM {TABLE} WHERE {condition} ORDER BY {lane.order()} LIMIT %s"
             f"{dialect.skip_locked()}"
         )
-        if anywhere:
-            start = _random_id(ingester_id, condition, parameters)
-            first = first.replace("WHERE", f"WHERE id >= {start} AND", 1)
         # The rows are locked, so their status is what it was. To ask for it again would let
         # PostgreSQL look through all that waits, where it believes (as it does after a burst, and
         # without statistics) that this is little.
@@ -173,7 +179,7 @@ def waiting_sql(ingester_id: int, lanes: Sequence[Lane]) -> tuple[str, list[Any]
         # first of it from the beginning of the table, and find at its end that nothing does.
         questions.append(
             f"SELECT {number} WHERE (SELECT id FROM {TABLE} WHERE {condition}"
-            f" ORDER BY {lane.order} LIMIT 1) IS NOT NULL"
+            f" ORDER BY {lane.order()} LIMIT 1) IS NOT NULL"
         )
         values += [ingester_id, *parameters]
     return " UNION ALL ".join(questions), values
@@ -244,10 +250,14 @@ def drop(claim: Claim, ingestion_ids: Sequence[int]) -> int:
     return dropped
 
 
-def _random_id(ingester_id: int, condition: str, parameters: list[int]) -> int:
-    """Choose an id between the lowest and the highest of a lane."""
-    ends = [f"(SELECT {end}(id) FROM {TABLE} WHERE {condition})" for end in ("MIN", "MAX")]
+def _random_id(ingester_id: int, lane: Lane) -> int:
+    """Choose an id between the first and the last of a lane."""
+    condition, parameters = lane.condition()
+    ends = [
+        f"(SELECT id FROM {TABLE} WHERE {condition} ORDER BY {lane.order(backwards=end)} LIMIT 1)"
+        for end in (False, True)
+    ]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(ends)}", [ingester_id, *parameters] * 2)
-        lowest, highest = cursor.fetchone()
-    return random.randint(lowest, highest) if lowest is not None else 0
+        first, last = cursor.fetchone()
+    return random.randint(*sorted((first, last))) if first is not None else 0

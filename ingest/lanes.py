@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from django.db import connection
 
 from buffer.models import ComponentKind, OperatorPause
 from ingest import claims
-from ingest.claims import Lane
+from ingest.claims import Claim, Lane
 from ingest.models import Breaker, Ingestion
+from ingest.statuses import Status
 
 #: How often it is looked whether a lane is exhausted, while nothing waits; seconds.
 LOOK_EVERY_S: Final = 1.0
-
+#: A worker that goes on where it was looks this often from the beginning again; seconds.
+FROM_THE_BEGINNING_EVERY_S: Final = 10.0
 
 #: Numbers that no lane has, for what is asked beside them.
 _HELD_BACK: Final = -1
@@ -57,6 +59,11 @@ class Lanes:
     A lane of what had failed before the run began finds nothing more once all of it was tried. To
     see that, a query goes through all that failed since, so it must not be asked for ever.
 
+    Among the untried, which come in at the end, a worker goes on behind what it claimed last. Where
+    many workers claim, the index before that is full of what was claimed of late, and PostgreSQL
+    has to step over it, row by row, as long as any transaction may still see it. What comes back
+    there waits until nothing is left behind it, or for `FROM_THE_BEGINNING_EVERY_S`.
+
     Parameters
     ----------
     ingester_id : `int`
@@ -74,6 +81,8 @@ class Lanes:
         self._ingester_id = ingester_id
         self.left = lanes
         self._next_look = 0.0
+        #: The last of the untried that was claimed, and until when to go on behind it.
+        self._place, self._go_on_until = 0, 0.0
 
     def waiting(self) -> Sequence[Lane]:
         """Give those lanes that have a file to claim now, in their order."""
@@ -90,16 +99,36 @@ class Lanes:
         ingester : `str`
             The ingester's name.
         """
-        sql, values = claims.waiting_sql(self._ingester_id, self.left)
+        all_lanes = [self._further(lane) for lane in self.left]
+        sql, values = claims.waiting_sql(self._ingester_id, all_lanes)
         sql += f" UNION ALL {_MAY_NOT}"
         values += [ComponentKind.INGESTER, ingester, self._ingester_id]
         with connection.cursor() as cursor:
             cursor.execute(sql, values)
             numbers = {number for (number,) in cursor.fetchall()}
-        lanes = [lane for number, lane in enumerate(self.left) if number in numbers]
+        if any(lane.above and number not in numbers for number, lane in enumerate(all_lanes)):
+            self._place = 0
+            return self.look(ingester)
+        lanes = [lane for number, lane in enumerate(all_lanes) if number in numbers]
         if not lanes:
             self._drop_exhausted()
         return Sight(lanes, _HELD_BACK in numbers, _PAUSES in numbers)
+
+    def claimed(self, claim: Claim) -> None:
+        """Note what was claimed, to go on behind it."""
+        last = claim.files[-1]
+        if last.status != Status.UNTRIED:
+            return
+        if not self._place:
+            self._go_on_until = time.monotonic() + FROM_THE_BEGINNING_EVERY_S
+        self._place = last.ingestion_id
+
+    def _further(self, lane: Lane) -> Lane:
+        if not self._place or lane.status != Status.UNTRIED or lane.due:
+            return lane
+        if time.monotonic() >= self._go_on_until:
+            self._place = 0
+        return replace(lane, above=self._place)
 
     def _drop_exhausted(self) -> None:
         if time.monotonic() >= self._next_look:

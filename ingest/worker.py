@@ -105,6 +105,7 @@ class Worker:
             doubtful=self._doubtful,
         )
         if claim is not None:
+            self._lanes.claimed(claim)
             batch = Batch(
                 claim,
                 self.run,
