@@ -12,7 +12,6 @@ from typing import Any, Final
 from django.utils import timezone
 
 from buffer import steps as protocol
-from buffer.models import File
 from ingest import breaker, claims
 from ingest.attempt import attempt
 from ingest.breaker import Outcome
@@ -96,7 +95,6 @@ class Batch:
         StorageUnavailable
             The storage area is not mounted; nothing was begun.
         """
-        names = File.objects.paths([claimed.file_id for claimed in self._claim.files])
         wanted = list(self._claim.files)
         if self._is_question(wanted[0]):
             # Lanes are not mixed: all of this claim are.
@@ -105,7 +103,7 @@ class Batch:
                 tick=self._holding.tick, probing=self._probing,
             )  # fmt: skip
             try:
-                wanted = question.ask({self._path(names[one.file_id]): one for one in wanted})
+                wanted = question.ask({self._path(one): one for one in wanted})
             except (LeaseLost, StopRequested):
                 self._drop(wanted)
                 return
@@ -115,7 +113,7 @@ class Batch:
                 return
             self.tried = question.unanswered
         try:
-            self._begin(wanted, names)
+            self._begin(wanted)
         except StorageUnavailable:
             self._drop(wanted)
             raise
@@ -158,11 +156,11 @@ class Batch:
             Status.UNKNOWN not in self._run.section.file_status
         )
 
-    def _path(self, name: str) -> str:
-        """Give the path on this host of a path in the storage area."""
-        return f"{self._run.root}/{name}"
+    def _path(self, claimed: Claimed) -> str:
+        """Give a file's path on this host."""
+        return f"{self._run.root}/{claimed.path}"
 
-    def _begin(self, wanted: list[Claimed], names: dict[int, str]) -> None:
+    def _begin(self, wanted: list[Claimed]) -> None:
         """Make the claimed files PENDING, and those that are objected to what they are.
 
         Nothing is written before all were looked at.
@@ -171,9 +169,8 @@ class Batch:
         for claimed in wanted:
             # Thousands of files on a slow file system take longer than a lease.
             self._holding.tick()
-            name = names[claimed.file_id]
-            path = self._path(name)
-            objection = first_objection(self._checks, name, path)
+            path = self._path(claimed)
+            objection = first_objection(self._checks, claimed.path, path)
             if objection is not None and objection.status == Status.INVALID:
                 self._require_storage()
             if objection is None:

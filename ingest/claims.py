@@ -26,6 +26,9 @@ LEASE_S = 30.0
 RENEW_EVERY_S = 10.0
 
 TABLE = "ingest_ingestion"
+_PATH = f"""
+    (SELECT CASE relpath WHEN '' THEN filename ELSE relpath || '/' || filename END
+     FROM buffer_file WHERE buffer_file.id = {TABLE}.file_id)"""
 #: The condition of the index on what waits, word for word, since SQLite compares the words.
 IN_WAITING_INDEX = "status IN ({})".format(", ".join(f"'{s}'" for s in sorted(CLAIMABLE)))
 
@@ -78,12 +81,16 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One claimed ingestion, as it was when it was claimed."""
+    """One claimed ingestion, as it was when it was claimed.
+
+    Its path is relative to the root of the storage area.
+    """
 
     ingestion_id: int
     file_id: int
     status: Status
     attempts: int
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +142,19 @@ def claim(
             UPDATE {TABLE}
             SET claim = %s, lease_until = {dialect.now_plus(LEASE_S)}
             WHERE id {dialect.one_of(first)} AND claim IS NULL
-            RETURNING id, file_id, attempts"""
+            RETURNING id, file_id, attempts, {_PATH}"""
         doubtful.add(token)
-        with transaction.atomic(), connection.cursor() as cursor:
+        # One statement is a transaction by itself, without two more round trips for its ends.
+        with connection.cursor() as cursor:
             cursor.execute(sql, [token.hex, ingester_id, *parameters, limit])
             rows = sorted(cursor.fetchall())
-            protocol.reached("claim written")
         protocol.reached("claimed")
         doubtful.remove(token)
         if rows:
-            files = [Claimed(row_id, file_id, lane.status, n) for row_id, file_id, n in rows]
+            files = [
+                Claimed(row_id, file_id, lane.status, attempts, path)
+                for row_id, file_id, attempts, path in rows
+            ]
             return Claim(ingester_id, token, worker, files)
     return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -47,11 +46,6 @@ class FileQuerySet(models.QuerySet["File"]):
     def unreleased(self) -> FileQuerySet:
         """Files whose arrival may still lie in the buffer beside the stored copy."""
         return self.filter(source__isnull=False)
-
-    def paths(self, ids: Sequence[int]) -> dict[int, str]:
-        """Paths of files relative to the storage root, by id; without making models of them."""
-        rows = self.filter(pk__in=ids).values_list("pk", "relpath", "filename")
-        return {pk: _path(relpath, filename) for pk, relpath, filename in rows}
 
 
 def _path(relpath: str, filename: str) -> str:

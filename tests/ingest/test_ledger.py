@@ -23,7 +23,7 @@ def test_writing_takes_no_more_than_a_share_of_the_time(
     now = 100.0
     monkeypatch.setattr("ingest.ledger.time.monotonic", lambda: now)
     monkeypatch.setattr(module, "_took_s", took_s)
-    claimed = Claimed(1, 1, Status.UNTRIED, 0)
+    claimed = Claimed(1, 1, Status.UNTRIED, 0, "a.fits")
     ledger = Ledger(Claim(1, uuid.uuid4(), "me", [claimed]))
     written: list[float] = []
     monkeypatch.setattr(ledger, "_flush", lambda: written.append(now))

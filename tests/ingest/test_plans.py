@@ -110,7 +110,7 @@ def test_a_worker_looks_at_its_batch_only(run: Run) -> None:
             assert worker.step() == 100
     finally:
         worker.close()
-    assert len(plans) == len(further) == 4
+    assert len(plans) == len(further) == 3
     for sql, plan in [*plans.items(), *further.items()]:
         assert not whole(plan), f"{sql}\n{plan}"
         if "claim IS NULL" in sql:
@@ -123,7 +123,7 @@ def test_a_worker_needs_few_queries_whatever_its_batch(
     worker = Worker(run, stopping=lambda: False, beat=lambda: None)
     try:
         worker.step()
-        with django_assert_max_num_queries(16):
+        with django_assert_max_num_queries(11):
             assert worker.step() == 100
     finally:
         worker.close()
