@@ -144,6 +144,33 @@ def same(left: str, right: str) -> str:
     return f"{left} {operator} {right}"
 
 
+def further(column: str, value: str, key: str, above: int) -> tuple[str, list[int]]:
+    """SQL for "has this value, and a key above that one", in the order of both, and its parameters.
+
+    Where PostgreSQL believes that most rows have the value, by statistics of an hour ago, it would
+    go through the table by its primary key until it finds one that does. If the two are compared
+    together, an index on both is the only way. SQLite would not begin at the key then; it can be
+    told which index to take (`by_index`).
+
+    Parameters
+    ----------
+    column, key : `str`
+        Names of columns.
+    value : `str`
+        A word, which becomes part of the statement.
+    above : `int`
+        Where to begin.
+    """
+    if is_postgres():
+        return f"({column}, {key}) > ('{value}', %s) AND {column} <= '{value}'", [above]
+    return f"{column} = '{value}' AND {key} > %s", [above]
+
+
+def by_index(table: str, index: str) -> str:
+    """SQL for a table that SQLite is to read by one of its indexes; PostgreSQL cannot be told."""
+    return table if is_postgres() else f"{table} INDEXED BY {index}"
+
+
 def one_of(query: str) -> str:
     """SQL for "equals one of the rows of `query`", which is run exactly once.
 

@@ -68,9 +68,8 @@ class Refusals:
         self._scan = 0
         # By the digest that is the row's key: to hold a hundred thousand paths would cost more.
         self._known: dict[bytes, _Known] = {}
-        # Those of them that were met unchanged, and that time alone will not change: by a hash of
-        # path and state, which costs a third of the digest. Nobody can choose what hashes alike,
-        # since Python's hashes of text differ in each process.
+        # Those of them that were met unchanged, and that time alone will not change: by 64 bits of
+        # path and state, which cost a third of the digest.
         self._met: dict[int, _Known] = {}
         prefix = f"{storage.pk}\0{source}\0".encode("utf-8", "surrogateescape")
         self._prefix = hashlib.blake2b(prefix, digest_size=16)

@@ -51,7 +51,8 @@ class Lane:
         Only files whose last event is not newer than this one: a run takes the files that had
         failed before it began, and does not go round in circles with those that fail in it.
     above : `int`
-        Only ingestions with a greater id: a worker goes on where it was; see `ingest.lanes`.
+        Only ingestions with a greater id: a worker goes on where it was (see `ingest.lanes`), and
+        a probe begins anywhere.
     """
 
     status: Status
@@ -59,24 +60,35 @@ class Lane:
     before_event: int | None = None
     above: int = 0
 
-    def order(self, *, backwards: bool = False) -> str:
+    @property
+    def table(self) -> str:
+        """SQL of the table that it is looked up in."""
+        return TABLE if self.due else dialect.by_index(TABLE, "ingest_ingestion_waiting")
+
+    @property
+    def order(self) -> str:
         """SQL of the order in which its rows are claimed."""
-        way = "DESC" if backwards else "ASC"
-        return f"{'next_attempt_on' if self.due else 'status'} {way}, id {way}"
+        return "next_attempt_on, id" if self.due else "status, id"
+
+    def by_id(self, way: str = "ASC") -> str:
+        """SQL of the order of its rows by their ids."""
+        return f"id {way}" if self.due else f"status {way}, id {way}"
 
     def condition(self) -> tuple[str, list[int]]:
         """SQL of the rows of this lane that are not claimed, and its parameters."""
+        sql, parameters = f"ingester_id = %s AND claim IS NULL AND status = '{self.status}'", []
         if self.due:
-            sql = f"status = '{self.status}' AND next_attempt_on <= {dialect.now()} AND id > %s"
-            return f"ingester_id = %s AND claim IS NULL AND {sql}", [self.above]
-        # Not "status = ... ORDER BY id": where PostgreSQL believes that much waits, by statistics
-        # of an hour ago, it would go through the whole table by its primary key until it finds some
-        # that do. Of these two, with their order, the index on what waits is the only way.
-        sql = f"(status, id) > ('{self.status}', %s) AND status <= '{self.status}'"
+            sql += f" AND next_attempt_on <= {dialect.now()}"
+            if self.above:
+                sql += " AND id > %s"
+                parameters.append(self.above)
+            return sql, parameters
+        sql, parameters = dialect.further("status", self.status, "id", self.above)
         sql = f"ingester_id = %s AND {sql} AND claim IS NULL AND {IN_WAITING_INDEX}"
-        if self.before_event is None:
-            return sql, [self.above]
-        return f"{sql} AND last_event_id <= %s", [self.above, self.before_event]
+        if self.before_event is not None:
+            sql += " AND last_event_id <= %s"
+            parameters.append(self.before_event)
+        return sql, parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +126,11 @@ def claim(
 ) -> Claim | None:
     """Claim up to `limit` files from the first lane that has any.
 
-    Files are taken oldest first within a lane, or from a random place in a random lane with
-    `anywhere`. Lanes are not mixed in one claim. Each lane that is tried costs a write transaction,
-    which SQLite has only one of at a time: give those that `waiting` gives. A token stays in
-    `doubtful` if the connection is lost before it is known whether the claim was committed; see
-    `drop_doubtful`.
+    Files are taken oldest first within a lane, from its `Lane.above` on, or from a random place in
+    a random lane with `anywhere`. Lanes are not mixed in one claim. Each lane that is tried costs a
+    write transaction, which SQLite has only one of at a time: give those that `waiting` gives. A
+    token stays in `doubtful` if the connection is lost before it is known whether the claim was
+    committed; see `drop_doubtful`.
 
     Returns
     -------
@@ -128,11 +140,13 @@ def claim(
     doubtful = set() if doubtful is None else doubtful
     for lane in random.sample(lanes, len(lanes)) if anywhere else lanes:
         token = uuid.uuid4()
+        order = lane.order
         if anywhere:
             lane = replace(lane, above=_random_id(ingester_id, lane) - 1)
+            order = lane.by_id()
         condition, parameters = lane.condition()
         first = (
-            f"SELECT id FROM {TABLE} WHERE {condition} ORDER BY {lane.order()} LIMIT %s"
+            f"SELECT id FROM {lane.table} WHERE {condition} ORDER BY {order} LIMIT %s"
             f"{dialect.skip_locked()}"
         )
         # The rows are locked, so their status is what it was. To ask for it again would let
@@ -144,10 +158,10 @@ def claim(
             WHERE id {dialect.one_of(first)} AND claim IS NULL
             RETURNING id, file_id, attempts, {_PATH}"""
         doubtful.add(token)
-        # One statement is a transaction by itself, without two more round trips for its ends.
-        with connection.cursor() as cursor:
+        with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(sql, [token.hex, ingester_id, *parameters, limit])
             rows = sorted(cursor.fetchall())
+            protocol.reached("claim written")
         protocol.reached("claimed")
         doubtful.remove(token)
         if rows:
@@ -188,8 +202,8 @@ def waiting_sql(ingester_id: int, lanes: Sequence[Lane]) -> tuple[str, list[Any]
         # Ordered, and not EXISTS: where PostgreSQL believes that much waits, it would look for the
         # first of it from the beginning of the table, and find at its end that nothing does.
         questions.append(
-            f"SELECT {number} WHERE (SELECT id FROM {TABLE} WHERE {condition}"
-            f" ORDER BY {lane.order()} LIMIT 1) IS NOT NULL"
+            f"SELECT {number} WHERE (SELECT id FROM {lane.table} WHERE {condition}"
+            f" ORDER BY {lane.order} LIMIT 1) IS NOT NULL"
         )
         values += [ingester_id, *parameters]
     return " UNION ALL ".join(questions), values
@@ -261,13 +275,13 @@ def drop(claim: Claim, ingestion_ids: Sequence[int]) -> int:
 
 
 def _random_id(ingester_id: int, lane: Lane) -> int:
-    """Choose an id between the first and the last of a lane."""
-    condition, parameters = lane.condition()
+    """Choose an id between the lowest and the highest of a lane, wherever a worker has got to."""
+    condition, parameters = replace(lane, above=0).condition()
     ends = [
-        f"(SELECT id FROM {TABLE} WHERE {condition} ORDER BY {lane.order(backwards=end)} LIMIT 1)"
-        for end in (False, True)
+        f"(SELECT id FROM {lane.table} WHERE {condition} ORDER BY {lane.by_id(way)} LIMIT 1)"
+        for way in ("ASC", "DESC")
     ]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(ends)}", [ingester_id, *parameters] * 2)
-        first, last = cursor.fetchone()
-    return random.randint(*sorted((first, last))) if first is not None else 0
+        lowest, highest = cursor.fetchone()
+    return random.randint(lowest, highest) if lowest is not None else 0

@@ -114,10 +114,21 @@ class Lanes:
             self._drop_exhausted()
         return Sight(lanes, _HELD_BACK in numbers, _PAUSES in numbers)
 
-    def claimed(self, claim: Claim) -> None:
-        """Note what was claimed, to go on behind it."""
+    def claimed(self, claim: Claim, limit: int) -> None:
+        """Note what was claimed, to go on behind it.
+
+        Parameters
+        ----------
+        claim : `Claim`
+            Of files that were not taken from anywhere.
+        limit : `int`
+            How many it might have had. If it has fewer, nothing was left behind them.
+        """
         last = claim.files[-1]
         if last.status != Status.UNTRIED:
+            return
+        if len(claim.files) < limit:
+            self._place = 0
             return
         if not self._place:
             self._go_on_until = time.monotonic() + FROM_THE_BEGINNING_EVERY_S

@@ -96,16 +96,18 @@ class Worker:
         """Claim and work on one batch; or on one file, to probe."""
         beat = self._beat if probe is None else probe.renewing(self._beat)
         self._start_host(beat)
+        limit = self.run.section.batch_size if probe is None else 1
         claim = claims.claim(
             self.run.ingester_id,
             lanes,
-            self.run.section.batch_size if probe is None else 1,
+            limit,
             self._name,
             anywhere=probe is not None,
             doubtful=self._doubtful,
         )
+        if claim is not None and probe is None:
+            self._lanes.claimed(claim, limit)
         if claim is not None:
-            self._lanes.claimed(claim)
             batch = Batch(
                 claim,
                 self.run,

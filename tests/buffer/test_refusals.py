@@ -127,24 +127,29 @@ def test_what_a_person_decided_is_forgotten(refusals: Refusals, path: Path, cloc
 
 @pytest.fixture
 def met(refusals: Refusals, path: Path) -> Callable[[], bool]:
-    """Of a refusal that was met in some scans, what tells whether it stands."""
+    """Of a refusal that was met in some scans, beside another one, what tells whether it stands."""
 
     def stands() -> bool:
         return refusals.stands("a", path.lstat())
 
+    (path.parent / "other").touch()
     refusals.add("a", path.lstat(), LASTING)
+    refusals.add("other", (path.parent / "other").lstat(), LASTING)
     for _ in range(3):
         assert stands()
+        assert refusals.stands("other", (path.parent / "other").lstat())
         refusals.end_of_scan()
-    assert Refusal.objects.unresolved().exists(), "met in each scan"
+    assert len(refusals) == Refusal.objects.unresolved().count() == 2, "met in each scan"
     return stands
 
 
 def test_met_often_and_changed(met: Callable[[], bool], refusals: Refusals, path: Path) -> None:
+    before = path.lstat()
     path.write_bytes(b"changed")
     assert not met()
     refusals.add("a", path.lstat(), LASTING)
     assert met()
+    assert not refusals.stands("a", before)
 
 
 def test_met_often_and_taken_in(met: Callable[[], bool], refusals: Refusals) -> None:
@@ -152,16 +157,20 @@ def test_met_often_and_taken_in(met: Callable[[], bool], refusals: Refusals) -> 
     assert not met()
 
 
-def test_met_often_and_gone_for_a_scan(met: Callable[[], bool], refusals: Refusals) -> None:
-    refusals.end_of_scan()
-    refusals.end_of_scan()
+def test_met_often_and_gone_for_a_scan(
+    met: Callable[[], bool], refusals: Refusals, path: Path
+) -> None:
+    for _ in range(2):
+        assert refusals.stands("other", (path.parent / "other").lstat())
+        refusals.end_of_scan()
+    assert len(refusals) == 1
     assert not met()
 
 
 def test_met_often_and_closed_by_a_person(
     met: Callable[[], bool], refusals: Refusals, clock: Clock
 ) -> None:
-    Refusal.objects.update(resolved_on=timezone.now())
+    Refusal.objects.filter(path="a").update(resolved_on=timezone.now())
     clock.now += 100
     refusals.refresh()
     assert not met()
@@ -169,7 +178,7 @@ def test_met_often_and_closed_by_a_person(
 
 def test_met_often_and_decided_upon(met: Callable[[], bool], refusals: Refusals) -> None:
     decision = Decision.objects.create(
-        refusal=Refusal.objects.get(), choice=Choice.KEEP_BOTH, new_name="b", user="ann"
+        refusal=Refusal.objects.get(path="a"), choice=Choice.KEEP_BOTH, new_name="b", user="ann"
     )
     refusals.decisions.load()
     assert not met()

@@ -386,9 +386,14 @@ def test_the_reason_is_shown_without_secrets(attempts: Attempts) -> None:
 
 def test_a_probe_takes_any_file(ingester: Ingester, make_file: MakeFile) -> None:
     """One that always fails must not hide the others."""
-    ids = [make_file().pk for _ in range(8)]
+    ids = [make_file().pk for _ in range(12)]
     transitions.create(ingester.pk, ids[:6], Status.UNTRIED)
-    transitions.create(ingester.pk, ids[6:], Status.RERUN)
+    transitions.create(ingester.pk, ids[6:8], Status.RERUN)
+    transitions.create(ingester.pk, ids[8:], Status.UNKNOWN)
+    for n, file_id in enumerate(ids[8:], start=1):
+        # What is due first was known last.
+        due = timezone.now() - timedelta(hours=n)
+        Ingestion.objects.filter(file=file_id).update(next_attempt_on=due)
     lanes = [Lane(Status.RERUN), Lane(Status.UNKNOWN, due=True), Lane(Status.UNTRIED)]
     seen = set()
     for _ in range(200):

@@ -66,6 +66,14 @@ def test_oldest_first_and_no_more_than_asked(ingester: Ingester, make_file: Make
     assert claims.claim(ingester.pk, LANES, 3, "w") is None
 
 
+def test_a_claim_tells_the_paths(ingester: Ingester, make_file: MakeFile) -> None:
+    files = [make_file(relpath=relpath) for relpath in ("", "night/raw")]
+    transitions.create(ingester.pk, [file.pk for file in files], Status.UNTRIED)
+    claim = claims.claim(ingester.pk, LANES, 2, "w")
+    assert claim is not None
+    assert [one.path for one in claim.files] == [file.path for file in files]
+
+
 def test_a_claim_changes_no_status(ingester: Ingester, make_file: MakeFile) -> None:
     open_files(ingester, make_file, 1)
     claim = claims.claim(ingester.pk, LANES, 1, "w")

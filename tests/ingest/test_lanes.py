@@ -35,7 +35,7 @@ def take(ingester: Ingester) -> Callable[..., list[int]]:
         claim = claims.claim(ingester.pk, mine.look(ingester.name).lanes, limit, "w")
         if claim is None:
             return []
-        mine.claimed(claim)
+        mine.claimed(claim, limit)
         return [one.ingestion_id for one in claim.files]
 
     return take_some

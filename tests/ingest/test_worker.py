@@ -104,6 +104,17 @@ def test_the_way_of_a_file(make_worker: MakeWorker, wait_for_me: Any) -> None:
         assert row.last_event.duration is not None
 
 
+def test_it_goes_on_behind_its_last_batch(make_worker: MakeWorker, wait_for_me: Any) -> None:
+    files = wait_for_me(b"1", b"2", b"3", b"4")
+    worker = make_worker(batch_size=2)
+    assert worker.step() == 2
+    came_back = Ingestion.objects.filter(file=files[0])
+    came_back.update(status=Status.UNTRIED)
+    assert worker.step() == 2
+    assert came_back.get().status == Status.UNTRIED
+    assert drain(worker) == 1
+
+
 def test_checks_make_no_attempt(make_worker: MakeWorker, wait_for_me: Any) -> None:
     good, ignored, empty = wait_for_me(b"1", b"2", b"")
     drain(make_worker(exclude_list=[ignored.filename]))
