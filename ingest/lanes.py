@@ -62,7 +62,8 @@ class Lanes:
     Among the untried, which come in at the end, a worker goes on behind what it claimed last. Where
     many workers claim, the index before that is full of what was claimed of late, and PostgreSQL
     has to step over it, row by row, as long as any transaction may still see it. What comes back
-    there waits until nothing is left behind it, or for `FROM_THE_BEGINNING_EVERY_S`.
+    there, or was committed late, waits until nothing is left behind that place, or for
+    `FROM_THE_BEGINNING_EVERY_S`.
 
     Parameters
     ----------
@@ -94,6 +95,8 @@ class Lanes:
     def look(self, ingester: str) -> Sight:
         """Look for work, and whether it may be done, by one query.
 
+        By two, once, when nothing is left behind the place from which to go on.
+
         Parameters
         ----------
         ingester : `str`
@@ -122,7 +125,7 @@ class Lanes:
         claim : `Claim`
             Of files that were not taken from anywhere.
         limit : `int`
-            How many it might have had. If it has fewer, nothing was left behind them.
+            How many it might have had. If it has fewer, nothing that was free was left behind.
         """
         last = claim.files[-1]
         if last.status != Status.UNTRIED:

@@ -83,3 +83,12 @@ def test_a_rerun_goes_first_wherever_it_is(ids: list[int], ingester: Ingester, t
     transitions.apply(ingester.pk, [step])
     assert take(mine) == [ids[0]]
     assert take(mine) == ids[3:5]
+
+
+def test_nothing_is_asked_twice_once_all_is_claimed(
+    ids: list[int], ingester: Ingester, take: Any, django_assert_num_queries: Any
+) -> None:
+    mine = Lanes(ingester.pk, KINDS)
+    assert take(mine, len(ids) + 1) == ids
+    with django_assert_num_queries(1):
+        assert not mine.look(ingester.name).lanes

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from buffer import dialect
 from buffer.models import Storage
@@ -50,7 +52,10 @@ def whole(plan: str) -> list[str]:
     tables = "ingest_ingestion|ingest_fileevent|buffer_file"
     scan = rf"Seq Scan on ({tables})\b|^SCAN ({tables})\b|Index Cond: \(status"
     # Both call it a search by an index also where they go through a whole table by its key.
-    by_key = r"_pkey on ingest_ingestion\b|SEARCH ingest_ingestion USING INTEGER PRIMARY KEY"
+    by_key = (
+        r"_pkey on ingest_ingestion\b|Bitmap Index Scan on ingest_ingestion_pkey"
+        r"|SEARCH ingest_ingestion USING INTEGER PRIMARY KEY"
+    )
     one_by_one = r"Index Cond: \(id = |\(rowid=\?\)"
     return [
         line
@@ -58,6 +63,17 @@ def whole(plan: str) -> list[str]:
         if re.search(scan, line.strip())
         or (re.search(by_key, line) and not re.search(one_by_one, line + following))
     ]
+
+
+def seeks(sql: str, plan: str) -> None:
+    """Check that each lane that waits by its status is looked up in its index, where it begins."""
+    lanes = sql.count(claims.IN_WAITING_INDEX)
+    seek = (
+        r"Index (Only )?Scan using ingest_ingestion_waiting on .*\n *Index Cond: .*ROW\("
+        if dialect.is_postgres()
+        else r"INDEX ingest_ingestion_waiting \(ingester_id=\? AND status=\? AND id>\?\)"
+    )
+    assert len(re.findall(seek, plan)) == lanes, f"{sql}\n{plan}"
 
 
 def fill(storage: Storage, ingester: Ingester) -> None:
@@ -113,10 +129,7 @@ def test_a_worker_looks_at_its_batch_only(run: Run) -> None:
     assert len(plans) == len(further) == 3
     for sql, plan in [*plans.items(), *further.items()]:
         assert not whole(plan), f"{sql}\n{plan}"
-        by_what_waits = sql.count(claims.IN_WAITING_INDEX)
-        assert plan.count("ingest_ingestion_waiting") >= by_what_waits, f"{sql}\n{plan}"
-        if not dialect.is_postgres():
-            assert plan.count("status=? AND id>?") == by_what_waits, f"{sql}\n{plan}"
+        seeks(sql, plan)
 
 
 def test_a_worker_needs_few_queries_whatever_its_batch(
@@ -140,8 +153,21 @@ def test_an_idle_worker_asks_one_question(
         assert worker.step() == 0
     with looked_at() as plans:
         assert worker.step() == 0
-    (plan,) = plans.values()
+    ((sql, plan),) = plans.items()
     assert not whole(plan), plan
+    seeks(sql, plan)
+
+
+def test_a_probe_looks_at_few_files(run: Run, ingester: Ingester) -> None:
+    due = timezone.now() - timedelta(hours=1)
+    some = ingester.ingestion_set.order_by("-pk").values_list("pk", flat=True)[:50]
+    ingester.ingestion_set.filter(pk__in=list(some)).update(status="FAILURE", next_attempt_on=due)
+    with looked_at() as plans:
+        for lane in run.lanes():
+            claims.claim(ingester.pk, [lane], 1, "prober", anywhere=True)
+    assert len(plans) >= 6
+    for sql, plan in plans.items():
+        assert not whole(plan), f"{sql}\n{plan}"
 
 
 def test_the_command_looks_by_indexes(
@@ -163,3 +189,4 @@ def test_the_command_looks_by_indexes(
     assert len(plans) >= 8
     for sql, plan in plans.items():
         assert not whole(plan), f"{sql}\n{plan}"
+        seeks(sql, plan)
