@@ -157,7 +157,7 @@ def claim(
             RETURNING id, file_id, attempts, {_PATH}"""
         doubtful.add(token)
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(sql, [token.hex, ingester_id, *parameters, limit])
+            cursor.execute(dialect.in_order(sql), [token.hex, ingester_id, *parameters, limit])
             rows = sorted(cursor.fetchall())
             protocol.reached("claim written")
         protocol.reached("claimed")
@@ -204,7 +204,7 @@ def waiting_sql(ingester_id: int, lanes: Sequence[Lane]) -> tuple[str, list[Any]
             f" ORDER BY {lane.order} LIMIT 1) IS NOT NULL"
         )
         values += [ingester_id, *parameters]
-    return " UNION ALL ".join(questions), values
+    return dialect.in_order(" UNION ALL ".join(questions)), values
 
 
 def anything_due_later(ingester_id: int, lanes: Sequence[Lane]) -> bool:

@@ -36,10 +36,12 @@ def looked_at() -> Iterator[dict[str, str]]:
 
     def explain(execute: Callable[..., Any], sql: str, params: Any, *others: Any) -> Any:
         grows = re.search(r"ingest_ingestion|ingest_fileevent|buffer_file\b", sql)
-        if grows and not sql.startswith(("EXPLAIN", "INSERT INTO ingest_fileevent")):
+        explains = "EXPLAIN" in sql or sql.startswith("INSERT INTO ingest_fileevent")
+        if grows and not explains:
             with connection.cursor() as cursor:
                 how = "EXPLAIN" if dialect.is_postgres() else "EXPLAIN QUERY PLAN"
-                cursor.execute(f"{how} {sql}", params)
+                settings, end, statement = sql.rpartition("; ")
+                cursor.execute(f"{settings}{end}{how} {statement}", params)
                 plans[sql] = "\n".join(str(row[-1]) for row in cursor.fetchall())
         return execute(sql, params, *others)
 
@@ -76,8 +78,8 @@ def seeks(sql: str, plan: str) -> None:
     assert len(re.findall(seek, plan)) == lanes, f"{sql}\n{plan}"
 
 
-def fill(storage: Storage, ingester: Ingester) -> None:
-    """Make files that were all ingested, after statistics were taken when all of them waited."""
+def fill(storage: Storage, ingester: Ingester, statistics: bool) -> None:
+    """Make files that were all ingested, after statistics, if any, of when all of them waited."""
     numbers = (
         f"generate_series(1, {FILES}) AS n"
         if dialect.is_postgres()
@@ -96,7 +98,7 @@ def fill(storage: Storage, ingester: Ingester) -> None:
             "INSERT INTO ingest_ingestion (file_id, ingester_id, status, cause, attempts,"
             " changed_on, last_event_id) SELECT file_id, ingester_id, 'UNTRIED', '', 0, start_time,"
             " id FROM ingest_fileevent ORDER BY id",
-            "ANALYZE",
+            *(["ANALYZE"] if statistics else []),
             "UPDATE ingest_ingestion SET status = 'SUCCESS'"
             f" WHERE id <= (SELECT max(id) - {WAITING} FROM ingest_ingestion)",
         ):
@@ -106,9 +108,9 @@ def fill(storage: Storage, ingester: Ingester) -> None:
         ingester.save()
 
 
-@pytest.fixture
-def run(storage: Storage, ingester: Ingester) -> Run:
-    fill(storage, ingester)
+@pytest.fixture(params=[True, False], ids=["stale", "no statistics"])
+def run(storage: Storage, ingester: Ingester, request: pytest.FixtureRequest) -> Run:
+    fill(storage, ingester, request.param)
     for number in range(FILES - WAITING, FILES):
         path = Path(storage.root, "night", f"f{number + 1}")
         path.parent.mkdir(exist_ok=True)
