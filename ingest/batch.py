@@ -1,42 +1,35 @@
-"""One claimed batch, from its checks to the last outcome."""
+"""One claim, from the checks of its files to the last outcome: one batch after the other."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, Final
 
-from django.utils import timezone
+from django.db import DatabaseError, InterfaceError
 
+from buffer import outages, patience
 from buffer import steps as protocol
 from ingest import breaker, claims
 from ingest.attempt import attempt
-from ingest.breaker import Outcome
 from ingest.causes import cause_of
 from ingest.checks import Check, StorageUnavailable, first_objection
 from ingest.claims import Claim, Claimed
 from ingest.holding import Holding, LeaseLost
 from ingest.host_errors import PluginUnavailable
 from ingest.ledger import Ledger
+from ingest.outcomes import Outcomes
+from ingest.pace import GIVE_BACK_AFTER_S
 from ingest.plugin_host import PluginHost
 from ingest.plugins.base import PluginConfigError
 from ingest.questions import Question
-from ingest.retries import next_attempt_on
-from ingest.statuses import DEFAULT_WANTED, Status
+from ingest.statuses import Status
 from ingest.targets import Run
-from ingest.transitions import Step
 from ingest.verdicts import StopRequested, Verdict, VerdictKind
 
 logger = logging.getLogger(__name__)
-
-_STATUS_OF: Final = {
-    VerdictKind.SUCCESS: Status.SUCCESS,
-    VerdictKind.FAILURE: Status.FAILURE,
-    VerdictKind.UNKNOWN: Status.UNKNOWN,
-}
 
 
 class Batch:
@@ -54,6 +47,8 @@ class Batch:
         What each file must pass first.
     require_storage : callable
         Raises if the storage area is not mounted.
+    may_claim : callable
+        Tells, after a batch, whether files may still be claimed, and so another one be begun.
     stopping : callable
         Tells whether to give up what is not finished soon.
     beat : callable
@@ -70,17 +65,26 @@ class Batch:
         checks: Sequence[Check],
         *,
         require_storage: Callable[[], None],
+        may_claim: Callable[[], bool],
         stopping: Callable[[], bool],
         beat: Callable[[], None],
         probing: bool = False,
     ) -> None:
         self._claim, self._run, self._host, self._checks = claim, run, host, checks
         self._require_storage = require_storage
+        self._may_claim = may_claim
         self._stopping, self._beat = stopping, beat
         self._probing = probing
         #: Whether the target was asked for anything.
         self.tried = False
         self._ledger = Ledger(claim)
+        self._outcomes = Outcomes(run, host, self._ledger, probing=probing)
+        #: What is not begun, and until when it is held.
+        self._left = list(claim.files)
+        self._give_back_on = time.monotonic() + GIVE_BACK_AFTER_S
+        #: How many files have been given back before they were begun.
+        self.given_back = 0
+        #: What is under way: a batch, by its paths, and how many of it have a verdict.
         self._by_path: dict[str, Claimed] = {}
         self._concluded = 0
         self._holding = Holding(
@@ -93,47 +97,22 @@ class Batch:
         Raises
         ------
         StorageUnavailable
-            The storage area is not mounted; nothing was begun.
+            The storage area is not mounted; what was not begun is given back.
         """
-        wanted = list(self._claim.files)
-        if self._is_question(wanted[0]):
-            # Lanes are not mixed: all of this claim are.
-            question = Question(
-                self._claim, self._run, self._host, self._ledger,
-                tick=self._holding.tick, probing=self._probing,
-            )  # fmt: skip
-            try:
-                wanted = question.ask({self._path(one): one for one in wanted})
-            except (LeaseLost, StopRequested):
-                self._drop(wanted)
-                return
-            except (PluginConfigError, PluginUnavailable) as error:
-                self._drop(wanted)
-                self._say_not_loaded(error)
-                return
-            self.tried = question.unanswered
         try:
-            self._begin(wanted)
+            if self._is_question(self._left[0]):
+                # Lanes are not mixed: all of this claim are.
+                self._left = self._ask(self._left)
+            while self._left:
+                self._begin(self._left[: self._run.section.batch_size])
+                self._attempt()
+                if self._left and not self._may_go_on():
+                    break
         except StorageUnavailable:
-            self._drop(wanted)
+            self._drop()
             raise
-        except (LeaseLost, StopRequested) as error:
-            logger.info(
-                "claim %s is given up before anything was begun: %s", self._claim.token, error
-            )
-            self._drop(wanted)
-            return
-        self.tried = self.tried or bool(self._by_path)
-        try:
-            verdicts = attempt(
-                self._host,
-                list(self._by_path),
-                timeout_s=self._run.section.timeout,
-                tick=self._holding.tick,
-            )
-            with closing(verdicts):  # type: ignore[type-var]
-                for verdict in verdicts:
-                    self._conclude(verdict)
+        except StopRequested as error:
+            logger.info("claim %s: what was not begun is given back: %s", self._claim.token, error)
         except LeaseLost as error:
             logger.warning("claim %s: %s", self._claim.token, error)
         except (PluginConfigError, PluginUnavailable) as error:
@@ -141,9 +120,61 @@ class Batch:
             self._say_not_loaded(error)
         finally:
             self._ledger.flush_all(stopping=self._stopping, beat=self._beat)
+        self._drop()
 
-    def _drop(self, held: list[Claimed]) -> None:
-        claims.drop(self._claim, [claimed.ingestion_id for claimed in held])
+    def _ask(self, wanted: list[Claimed]) -> list[Claimed]:
+        """Ask the target for files of which nobody knows; give those that are to be tried."""
+        question = Question(
+            self._claim, self._run, self._host, self._ledger,
+            tick=self._holding.tick, probing=self._probing,
+        )  # fmt: skip
+        left = question.ask({self._path(one): one for one in wanted})
+        self.tried = question.unanswered
+        return left
+
+    def _may_go_on(self) -> bool:
+        """Tell whether to begin another batch of the claim."""
+        if self._stopping() or time.monotonic() >= self._give_back_on:
+            return False
+        if self._ledger.has_failures:
+            # They may have the ingester pause.
+            self._ledger.flush_all(stopping=self._stopping, beat=self._beat)
+        try:
+            return self._may_claim()
+        except outages.UNAVAILABLE as error:
+            outages.away(error)
+            return False
+
+    def _attempt(self) -> None:
+        """Have the plugin ingest what was begun, and note what became of it."""
+        self.tried = self.tried or bool(self._by_path)
+        verdicts = attempt(
+            self._host,
+            list(self._by_path),
+            timeout_s=self._run.section.timeout,
+            tick=self._tick,
+        )
+        with closing(verdicts):  # type: ignore[type-var]
+            for verdict in verdicts:
+                self._conclude(verdict)
+
+    def _tick(self) -> None:
+        """Hold the claim while the plugin works; not for long what waits for the next batch."""
+        self._holding.tick()
+        if self._left and time.monotonic() >= self._give_back_on:
+            try:
+                with patience.until(self._holding.until):
+                    self._drop()
+            except (DatabaseError, InterfaceError) as error:
+                outages.away(error)
+                self._give_back_on = time.monotonic() + 1.0
+
+    def _drop(self) -> None:
+        """Give up the claim on what was not begun."""
+        if self._left:
+            claims.drop(self._claim, [claimed.ingestion_id for claimed in self._left])
+            self.given_back += len(self._left)
+            self._left = []
 
     def _say_not_loaded(self, error: Exception) -> None:
         message = self._run.cannot_load(error)
@@ -161,10 +192,11 @@ class Batch:
         return f"{self._run.root}/{claimed.path}"
 
     def _begin(self, wanted: list[Claimed]) -> None:
-        """Make the claimed files PENDING, and those that are objected to what they are.
+        """Make claimed files PENDING, and those that are objected to what they are.
 
         Nothing is written before all were looked at.
         """
+        self._by_path, self._concluded = {}, 0
         steps = []
         for claimed in wanted:
             # Thousands of files on a slow file system take longer than a lease.
@@ -202,6 +234,7 @@ class Batch:
             for path, claimed in self._by_path.items()
             if claimed.ingestion_id in began
         }
+        del self._left[: len(wanted)]
 
     def _conclude(self, verdict: Verdict) -> None:
         """Note a verdict; it is written with others, soon."""
@@ -216,61 +249,8 @@ class Batch:
                 verdict = replace(
                     verdict, kind=VerdictKind.GIVE_BACK, message=f"given back: {error}"
                 )
-        if verdict.kind is VerdictKind.GIVE_BACK:
-            note = verdict.message or "given back: the attempt never started"
-            self._ledger.add(Outcome(self._back(claimed, note=note)))
-            return
-        status, attempts = _STATUS_OF[verdict.kind], claimed.attempts + 1
-        succeeded = status == Status.SUCCESS
-        transient = status == Status.FAILURE and verdict.transient
-        seen: dict[str, Any] = {
-            "version": verdict.version[:255],
-            "start_time": timezone.now() - timedelta(seconds=verdict.duration_s),
-            "duration": verdict.duration_s,
-        }
-        step = self._ledger.step(
-            claimed,
-            status,
-            Status.PENDING,
-            attempts,
-            message="" if succeeded else verdict.message,
-            cause="" if succeeded else cause_of(verdict.message),
-            note=verdict.message if succeeded else "",
-            next_attempt_on=next_attempt_on(
-                self._run.section.retry,
-                status,
-                attempts,
-                transient=transient or (status == Status.UNKNOWN and self._host.has_contains),
-            ),
-            **seen,
-        )
-        note = breaker.PROBE_FAILED if self._probing else breaker.GIVEN_BACK
-        self._ledger.add(
-            Outcome(
-                step,
-                # Whoever refuses a file for what it is answers, too.
-                answer=status != Status.UNKNOWN and not transient,
-                instead=self._back(claimed, message=verdict.message, note=note, **seen)
-                if transient
-                else None,
-            )
-        )
-
-    def _back(self, claimed: Claimed, **said: Any) -> Step:
-        """Make a file what it was before it was claimed, uncharged."""
-        return self._ledger.step(
-            claimed,
-            claimed.status,
-            Status.PENDING,
-            claimed.attempts,
-            next_attempt_on=self._due_again(claimed),
-            **said,
-        )
-
-    def _due_again(self, claimed: Claimed) -> datetime | None:
-        """Files that do not wait by their status alone are due still."""
-        return None if claimed.status in DEFAULT_WANTED else timezone.now()
+        self._ledger.add(self._outcomes.of(claimed, verdict))
 
     def _is_under_way(self) -> bool:
         """Tell whether files of the claim have no verdict, so that it must be held for them."""
-        return not self._by_path or self._concluded < len(self._by_path)
+        return bool(self._left) or self._concluded < len(self._by_path)

@@ -157,7 +157,9 @@ def claim(
             RETURNING id, file_id, attempts, {_PATH}"""
         doubtful.add(token)
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(dialect.in_order(sql), [token.hex, ingester_id, *parameters, limit])
+            # A probe among what is due has to sort.
+            sql = sql if anywhere and lane.due else dialect.in_order(sql)
+            cursor.execute(sql, [token.hex, ingester_id, *parameters, limit])
             rows = sorted(cursor.fetchall())
             protocol.reached("claim written")
         protocol.reached("claimed")
@@ -205,6 +207,15 @@ def waiting_sql(ingester_id: int, lanes: Sequence[Lane]) -> tuple[str, list[Any]
         )
         values += [ingester_id, *parameters]
     return dialect.in_order(" UNION ALL ".join(questions)), values
+
+
+def more_wait(ingester_id: int, lane: Lane, than: int) -> bool:
+    """Tell whether more than so many files of a lane wait; takes time in proportion."""
+    condition, parameters = lane.condition()
+    sql = f"SELECT id FROM {lane.table} WHERE {condition} ORDER BY {lane.order} LIMIT 1 OFFSET %s"
+    with connection.cursor() as cursor:
+        cursor.execute(dialect.in_order(sql), [ingester_id, *parameters, than])
+        return cursor.fetchone() is not None
 
 
 def anything_due_later(ingester_id: int, lanes: Sequence[Lane]) -> bool:
@@ -279,7 +290,8 @@ def _random_id(ingester_id: int, lane: Lane) -> int:
         f"(SELECT id FROM {lane.table} WHERE {condition} ORDER BY {lane.by_id(way)} LIMIT 1)"
         for way in ("ASC", "DESC")
     ]
+    sql = f"SELECT {', '.join(ends)}"
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(ends)}", [ingester_id, *parameters] * 2)
+        cursor.execute(sql if lane.due else dialect.in_order(sql), [ingester_id, *parameters] * 2)
         lowest, highest = cursor.fetchone()
     return random.randint(lowest, highest) if lowest is not None else 0

@@ -24,6 +24,7 @@ from ingest.config import IngesterFile, IngesterSection
 from ingest.host_errors import PluginUnavailable
 from ingest.loop import Loop
 from ingest.models import Ingester
+from ingest.pace import GIVE_BACK_AFTER_S
 from ingest.plugin_host import LOAD_TIMEOUT_S, PluginHost
 from ingest.plugins.base import PluginConfigError
 from ingest.sessions import SESSION_S, ingester_session
@@ -117,10 +118,11 @@ def longest_session_s(section: IngesterSection) -> float:
     """The longest time in seconds that a session may properly take.
 
     That is when each file of a batch uses up its time twice, together with the others and then
-    alone, and a plugin host has to be started for each; with some questions to the target.
+    alone, and a plugin host has to be started for each; with some questions to the target. Batches
+    that are claimed with others are begun soon, or not at all.
     """
     calls = 2 * section.batch_size + 2 * MAX_FAILED_QUESTIONS
-    return SESSION_S + calls * (section.timeout + LOAD_TIMEOUT_S)
+    return SESSION_S + GIVE_BACK_AFTER_S + calls * (section.timeout + LOAD_TIMEOUT_S)
 
 
 def _with_own_workers(

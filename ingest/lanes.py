@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from django.db import connection
 
-from buffer.models import ComponentKind, OperatorPause
+from buffer.models import Component, ComponentKind, OperatorPause
 from ingest import claims
 from ingest.claims import Claim, Lane
 from ingest.models import Breaker, Ingestion
@@ -32,6 +32,11 @@ _MAY_NOT: Final = f"""
     UNION ALL
     SELECT {_PAUSES} WHERE EXISTS (
         SELECT 1 FROM {Breaker._meta.db_table} WHERE ingester_id = %s AND opened_on IS NOT NULL)"""
+
+
+_RUN_HAS_ENDED: Final = f"""
+    SELECT 1 WHERE NOT EXISTS (
+        SELECT 1 FROM {Component._meta.db_table} WHERE id = %s AND stopped_on IS NULL)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,12 @@ class Lanes:
     ----------
     ingester_id : `int`
         Whose files.
+    name : `str`
+        The ingester's name.
     lanes : `~collections.abc.Sequence` [`Lane`]
         What the run claims, in its order.
+    run_id : `int`, optional
+        Id of the component of the command that runs it, if one does.
 
     Attributes
     ----------
@@ -78,8 +87,11 @@ class Lanes:
         Those that are not exhausted.
     """
 
-    def __init__(self, ingester_id: int, lanes: Sequence[Lane]) -> None:
-        self._ingester_id = ingester_id
+    def __init__(
+        self, ingester_id: int, name: str, lanes: Sequence[Lane], *, run_id: int | None = None
+    ) -> None:
+        self._ingester_id, self._run_id = ingester_id, run_id
+        self._may_not: list[Any] = [ComponentKind.INGESTER, name, ingester_id]
         self.left = lanes
         self._next_look = 0.0
         #: The last of the untried that was claimed, and until when to go on behind it.
@@ -92,30 +104,34 @@ class Lanes:
             self._drop_exhausted()
         return found
 
-    def look(self, ingester: str) -> Sight:
+    def look(self) -> Sight:
         """Look for work, and whether it may be done, by one query.
 
         By two, once, when nothing is left behind the place from which to go on.
-
-        Parameters
-        ----------
-        ingester : `str`
-            The ingester's name.
         """
         all_lanes = [self._further(lane) for lane in self.left]
         sql, values = claims.waiting_sql(self._ingester_id, all_lanes)
         sql += f" UNION ALL {_MAY_NOT}"
-        values += [ComponentKind.INGESTER, ingester, self._ingester_id]
+        values += self._may_not
         with connection.cursor() as cursor:
             cursor.execute(sql, values)
             numbers = {number for (number,) in cursor.fetchall()}
         if any(lane.above and number not in numbers for number, lane in enumerate(all_lanes)):
             self._place = 0
-            return self.look(ingester)
+            return self.look()
         lanes = [lane for number, lane in enumerate(all_lanes) if number in numbers]
         if not lanes:
             self._drop_exhausted()
         return Sight(lanes, _HELD_BACK in numbers, _PAUSES in numbers)
+
+    def may_claim(self) -> bool:
+        """Tell whether neither a person nor its target has it pause, and the run has not ended."""
+        sql, values = _MAY_NOT, self._may_not
+        if self._run_id is not None:
+            sql, values = f"{sql} UNION ALL {_RUN_HAS_ENDED}", [*values, self._run_id]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return cursor.fetchone() is None
 
     def claimed(self, claim: Claim, limit: int) -> None:
         """Note what was claimed, to go on behind it.
@@ -136,6 +152,10 @@ class Lanes:
         if not self._place:
             self._go_on_until = time.monotonic() + FROM_THE_BEGINNING_EVERY_S
         self._place = last.ingestion_id
+
+    def from_the_beginning(self) -> None:
+        """Go on behind nothing: something came back."""
+        self._place = 0
 
     def _further(self, lane: Lane) -> Lane:
         if not self._place or lane.status != Status.UNTRIED or lane.due:

@@ -68,6 +68,11 @@ class Ledger:
         self._outcomes.append(outcome)
         self.flush_if_due()
 
+    @property
+    def has_failures(self) -> bool:
+        """Whether transient failures were noted that are not written yet."""
+        return any(outcome.instead is not None for outcome in self._outcomes)
+
     def flush_if_due(self) -> None:
         """Write what was noted, if the last time is long enough ago."""
         pause = max(FLUSH_EVERY_S, min(_took_s / _SHARE, LONGEST_FLUSH_S))
@@ -98,16 +103,24 @@ class Ledger:
                 time.sleep(1.0)
 
     def _flush(self) -> None:
-        global _took_s
         if self._outcomes:
-            begun = time.monotonic()
-            with transaction.atomic():
-                self.apply(breaker.weigh(self._claim.ingester_id, self._outcomes))
+            self._write([])
+        self._flushed = time.monotonic()
+
+    def _write(self, steps: list[Step]) -> list[Step]:
+        """Write what was noted together with other transitions; give those that took place."""
+        global _took_s
+        begun = time.monotonic()
+        with transaction.atomic():
+            ended = breaker.weigh(self._claim.ingester_id, self._outcomes)
+            done = self.apply([*ended, *steps])
+        if ended:
             _took_s = time.monotonic() - begun
             self._outcomes = []
             self._late = False
+            self._flushed = time.monotonic()
             outages.answers()
-        self._flushed = time.monotonic()
+        return done
 
     def _say_not_written(self, error: Exception) -> None:
         if not self._late:
@@ -126,10 +139,11 @@ class Ledger:
         """Write the transitions that begin attempts; wait for a database that is away.
 
         Not longer than to a time of the monotonic clock at which the claim surely still holds.
+        What was noted is written along, by the same statements.
         """
         while True:
             try:
-                return self.apply(steps)
+                return self._write(steps)
             except outages.UNAVAILABLE as error:
                 if time.monotonic() > until or stopping():
                     raise

@@ -62,7 +62,7 @@ class Loop:
     ) -> None:
         self.run_id = heartbeat.id
         self._ingester, self._run, self._heartbeat, self._once = ingester, run, heartbeat, once
-        self._lanes = Lanes(ingester.pk, run.lanes())
+        self._lanes = Lanes(ingester.pk, ingester.name, run.lanes())
         self._pausable = Pausable(ComponentKind.INGESTER, ingester.name)
         self._opener = Opener(ingester, worker_name())
         self._sweeper = sweeping.Sweeper(ingester.pk, worker_name())

@@ -101,6 +101,8 @@ class Run:
         The ``ingester`` section of the YAML file.
     first_event : `int`
         Id of the newest event when the run began.
+    id : `int`, optional
+        Id of its command's component, where a worker of the command has it.
     """
 
     ingester_id: int
@@ -108,6 +110,7 @@ class Run:
     root: str
     section: IngesterSection
     first_event: int
+    id: int | None = None
 
     def settings(self) -> dict[str, Any]:
         """Write it down for the workers."""
@@ -129,6 +132,7 @@ class Run:
             root=settings["root"],
             section=IngesterSection.model_validate(settings["section"]),
             first_event=settings["first_event"],
+            id=run_id,
         )
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -14,9 +15,11 @@ from ingest.checks import checks, require_storage
 from ingest.claims import Lane
 from ingest.host_errors import PluginUnavailable
 from ingest.lanes import Lanes
+from ingest.pace import Pace
 from ingest.plugin_host import PluginHost
 from ingest.plugins.base import PluginConfigError
 from ingest.probing import Probe
+from ingest.statuses import Status
 from ingest.targets import Run
 
 
@@ -44,7 +47,8 @@ class Worker:
         #: paused the ingester.
         self.paused = False
         self._name = worker_name()
-        self._lanes = Lanes(run.ingester_id, run.lanes())
+        self._lanes = Lanes(run.ingester_id, run.name, run.lanes(), run_id=run.id)
+        self._pace = Pace(run.section.batch_size, run.section.num_threads)
         self._checks = checks(run.section.include_list, run.section.exclude_list)
         #: Tokens of claims of which it is not known whether they were committed.
         self._doubtful: set[uuid.UUID] = set()
@@ -55,7 +59,7 @@ class Worker:
         self._host.close()
 
     def step(self) -> int:
-        """Claim one batch and work on it.
+        """Claim a batch, or some, and work on them.
 
         Returns
         -------
@@ -74,7 +78,7 @@ class Worker:
         ingester = self.run.ingester_id
         self.paused = False
         claims.drop_doubtful(ingester, self._doubtful)
-        sight = self._lanes.look(self.run.name)
+        sight = self._lanes.look()
         if not sight.lanes:
             return 0
         if sight.held_back:
@@ -93,10 +97,10 @@ class Worker:
             probe.end()
 
     def _work(self, lanes: Sequence[Lane], probe: Probe | None) -> int:
-        """Claim and work on one batch; or on one file, to probe."""
+        """Claim and work on a batch, or some; or on one file, to probe."""
         beat = self._beat if probe is None else probe.renewing(self._beat)
         self._start_host(beat)
-        limit = self.run.section.batch_size if probe is None else 1
+        limit = self._limit(lanes[0]) if probe is None else 1
         claim = claims.claim(
             self.run.ingester_id,
             lanes,
@@ -114,14 +118,26 @@ class Worker:
                 self._host,
                 self._checks,
                 require_storage=self._require_storage,
+                may_claim=self._lanes.may_claim,
                 stopping=self._stopping,
                 beat=beat,
                 probing=probe is not None,
             )
+            begun = time.monotonic()
             batch.work()
+            self._pace.took(len(claim.files) - batch.given_back, time.monotonic() - begun)
+            if batch.given_back:
+                self._lanes.from_the_beginning()
         if probe is not None:
             probe.tried = claim is not None and batch.tried
         return len(claim.files) if claim is not None else 0
+
+    def _limit(self, lane: Lane) -> int:
+        """Give how many files to claim at most, if a lane is the first that has any."""
+        if lane.status != Status.UNTRIED or lane.due:
+            # Few, as a rule.
+            return self.run.section.batch_size
+        return self._pace.limit(lambda n: claims.more_wait(self.run.ingester_id, lane, n))
 
     @cached_property
     def _storage(self) -> Storage:

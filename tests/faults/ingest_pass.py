@@ -30,6 +30,8 @@ class Setting:
         Its configuration.
     keys
         Other keys of the ``ingester`` section.
+    flush_s
+        How often outcomes are written, at most; in seconds.
     ahead_s
         How far the database's clock has gone on since the first pass, in seconds.
     """
@@ -38,6 +40,7 @@ class Setting:
     plugin: str
     config: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, Any] = field(default_factory=dict)
+    flush_s: float = 0.0
     ahead_s: float = 0.0
 
 
@@ -45,7 +48,7 @@ def run(setting: Setting) -> None:
     """Do everything that there is to do; not in a process that goes on to do something else."""
     from django.conf import settings
 
-    from ingest import claims, ledger, sweeping
+    from ingest import claims, ledger, pace, sweeping
     from ingest.config import IngesterSection
     from ingest.models import Ingester
     from ingest.opening import Opener
@@ -53,10 +56,11 @@ def run(setting: Setting) -> None:
     from ingest.worker import Worker
 
     set_clock_ahead(setting.ahead_s)
-    # Whenever it can be: each outcome by itself, a renewal at each look at the plugin.
+    # Whenever it can be: a renewal at each look at the plugin, and several batches in a claim.
     claims.RENEW_EVERY_S = 0.0
-    ledger.FLUSH_EVERY_S = 0.0  # type: ignore[misc]
-    ledger.LONGEST_FLUSH_S = 0.0  # type: ignore[misc]
+    ledger.FLUSH_EVERY_S = setting.flush_s  # type: ignore[misc]
+    ledger.LONGEST_FLUSH_S = setting.flush_s  # type: ignore[misc]
+    pace.PLENTY = 0  # type: ignore[misc]
     settings.INGEST_PLUGINS = [setting.plugin]
     ingester = Ingester.objects.get(pk=setting.ingester_id)
     opener = Opener(ingester, "opener")

@@ -53,11 +53,15 @@ class Scene:
     plugin = "tests.system.observatory_plugins.CountingAndTelling"
     keys: dict[str, Any] = {"batch_size": 3, "retry": {}}  # noqa: RUF012
     files: dict[str, bytes] = dict.fromkeys(("a", "b", "c", AGAIN), b"good")
+    #: Each outcome is written by itself.
+    flush_s = 0.0
 
     def __init__(self, ingester: Ingester, make_file: MakeFile, place: Path) -> None:
         self.ingester, self.make_file, self.place = ingester, make_file, place
         self.list = place / "list"
-        self.setting = Setting(ingester.pk, self.plugin, {"list": str(self.list)}, self.keys)
+        self.setting = Setting(
+            ingester.pk, self.plugin, {"list": str(self.list)}, self.keys, self.flush_s
+        )
         self.named: dict[str, File] = {}
 
     def begin(self) -> None:
@@ -190,6 +194,22 @@ class Counted(Scene):
         assert all(1 <= counts[name] <= 2 for name in self.files), counts
 
 
+class Several(Counted):
+    """Several batches in one claim: only the one that was begun is in doubt.
+
+    Outcomes are written together with the beginning of the next batch.
+    """
+
+    keys = {"batch_size": 1}  # noqa: RUF012
+    flush_s = 60.0
+
+    def check_statuses(self) -> None:
+        statuses = list(self.statuses().values())
+        # Two passes are killed at most.
+        assert statuses.count(Status.UNKNOWN) <= 2, statuses
+        super().check_statuses()
+
+
 class Mixed(Scene):
     """Files with different fates: one kills the plugin, so that others are given back."""
 
@@ -212,4 +232,4 @@ class Mixed(Scene):
             assert status in allowed, f"{name} is {status}"
 
 
-SCENES = [Scene, Counted, Mixed]
+SCENES = [Scene, Counted, Several, Mixed]

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import pytest
 from django.db import OperationalError, connection
 
 from ingest.models import Ingester
+from ingest.statuses import Status
 from tests.faults import ingest_pass
 from tests.faults.dying import kill_at
-from tests.faults.ingest_scenes import SCENES, MakeFile, Scene
+from tests.faults.ingest_scenes import SCENES, MakeFile, Scene, Several
 from tests.system import process_table
 from tests.system.product import ROOT
 from tests.tally import Tally
@@ -157,7 +159,18 @@ def test_killed_at_every_statement(make_scene: MakeScene, kind: type[Scene], tal
 
 
 #: Commits of a pass that nobody disturbs; more are no harm.
-COMMITS = 14
+COMMITS = 20
+
+
+def test_a_claim_has_several_batches_and_writes_them_together(make_scene: MakeScene) -> None:
+    scene = make_scene(Several)
+    names = scene.steps()
+    events = [event for one in scene.events().values() for event in one]
+    begun = Counter(e.claim for e in events if e.status == Status.PENDING and e.worker)
+    assert max(begun.values()) > 1
+    # For each claim: the beginning of its first batch, the end of its last, and one between each
+    # two; and one for the operator's RERUN.
+    assert names.count("transition made") == len(scene.files) + len(begun) + 1, names
 
 
 @pytest.mark.parametrize(

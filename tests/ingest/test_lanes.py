@@ -32,7 +32,7 @@ def take(ingester: Ingester) -> Callable[..., list[int]]:
     """Look for work and claim some, as a worker does."""
 
     def take_some(mine: Lanes, limit: int = 2) -> list[int]:
-        claim = claims.claim(ingester.pk, mine.look(ingester.name).lanes, limit, "w")
+        claim = claims.claim(ingester.pk, mine.look().lanes, limit, "w")
         if claim is None:
             return []
         mine.claimed(claim, limit)
@@ -46,26 +46,26 @@ def give_back(ids: Sequence[int]) -> None:
 
 
 def test_it_goes_on_behind_what_it_claimed(ids: list[int], ingester: Ingester, take: Any) -> None:
-    mine = Lanes(ingester.pk, KINDS)
+    mine = Lanes(ingester.pk, ingester.name, KINDS)
     assert take(mine) == ids[:2]
     give_back(ids[:2])
     assert take(mine) == ids[2:4]
     assert take(mine) == ids[4:]
     assert take(mine) == ids[:2], "what came back before, when nothing is left behind"
     assert take(mine) == []
-    assert not mine.look(ingester.name).lanes
+    assert not mine.look().lanes
 
 
 def test_another_begins_at_the_beginning(ids: list[int], ingester: Ingester, take: Any) -> None:
-    assert take(Lanes(ingester.pk, KINDS), 4) == ids[:4]
+    assert take(Lanes(ingester.pk, ingester.name, KINDS), 4) == ids[:4]
     give_back(ids[:1])
-    assert take(Lanes(ingester.pk, KINDS)) == [ids[0], ids[4]]
+    assert take(Lanes(ingester.pk, ingester.name, KINDS)) == [ids[0], ids[4]]
 
 
 def test_now_and_then_it_looks_from_the_beginning(
     ids: list[int], ingester: Ingester, take: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = Lanes(ingester.pk, KINDS)
+    mine = Lanes(ingester.pk, ingester.name, KINDS)
     take(mine)
     give_back(ids[:2])
     assert take(mine, 1) == [ids[2]]
@@ -75,7 +75,7 @@ def test_now_and_then_it_looks_from_the_beginning(
 
 
 def test_a_rerun_goes_first_wherever_it_is(ids: list[int], ingester: Ingester, take: Any) -> None:
-    mine = Lanes(ingester.pk, KINDS)
+    mine = Lanes(ingester.pk, ingester.name, KINDS)
     assert take(mine, 3) == ids[:3]
     give_back(ids[:1])
     row = Ingestion.objects.get(pk=ids[0])
@@ -88,7 +88,7 @@ def test_a_rerun_goes_first_wherever_it_is(ids: list[int], ingester: Ingester, t
 def test_nothing_is_asked_twice_once_all_is_claimed(
     ids: list[int], ingester: Ingester, take: Any, django_assert_num_queries: Any
 ) -> None:
-    mine = Lanes(ingester.pk, KINDS)
+    mine = Lanes(ingester.pk, ingester.name, KINDS)
     assert take(mine, len(ids) + 1) == ids
     with django_assert_num_queries(1):
-        assert not mine.look(ingester.name).lanes
+        assert not mine.look().lanes

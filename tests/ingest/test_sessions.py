@@ -16,6 +16,7 @@ from ingest.config import IngesterSection
 from ingest.models import Ingester, Ingestion
 from ingest.statuses import Status
 from ingest.targets import Run
+from ingest.worker import Worker
 
 pytestmark = pytest.mark.django_db
 
@@ -81,6 +82,13 @@ def test_a_session_leaves_when_its_run_ends(
     begun = time.monotonic()
     sessions.ingester_session(run.pk)
     assert time.monotonic() - begun < 20
+
+
+def test_no_batch_is_begun_of_a_run_that_has_ended(run: Component) -> None:
+    worker = Worker(Run.load(run.pk), stopping=lambda: False, beat=lambda: None)
+    assert worker._lanes.may_claim()
+    Component.objects.filter(pk=run.pk).update(stopped_on=Now())
+    assert not worker._lanes.may_claim()
 
 
 def test_a_host_without_the_plugin_says_so_once(

@@ -17,7 +17,7 @@ from buffer import operator_pauses, storages
 from buffer.models import ComponentKind, File, Storage
 from buffer.names import MARKER_NAME
 from buffer.operator_pauses import Pausable
-from ingest import breaker, claims, pauses, probing, sweeping, transitions
+from ingest import batch, breaker, claims, pace, pauses, probing, sweeping, transitions
 from ingest.checks import StorageUnavailable
 from ingest.config import IngesterSection
 from ingest.host_errors import IngestRaised
@@ -113,6 +113,99 @@ def test_it_goes_on_behind_its_last_batch(make_worker: MakeWorker, wait_for_me: 
     assert worker.step() == 2
     assert came_back.get().status == Status.UNTRIED
     assert drain(worker) == 1
+
+
+@pytest.fixture
+def much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have few files count as far more than all workers have in hand."""
+    monkeypatch.setattr(pace, "PLENTY", 0)
+
+
+@pytest.mark.usefixtures("much_waits")
+def test_where_much_waits_several_batches_are_claimed_at_once(
+    make_worker: MakeWorker, wait_for_me: Any
+) -> None:
+    files = wait_for_me(*[b"1"] * 9)
+    worker = make_worker("Counts", batch_size=2)
+    assert (worker.step(), worker.step(), worker.step()) == (2, 7, 0)
+    for file in files:
+        assert history(file) == ["UNTRIED", "PENDING", "SUCCESS"]
+    notes = FileEvent.objects.filter(status="SUCCESS").order_by("file")
+    assert [event.note for event in notes] == ["one of 2"] * 8 + ["one of 1"], "in one call"
+    claims_made = FileEvent.objects.filter(status="PENDING").values("claim").distinct()
+    assert claims_made.count() == 2
+
+
+@pytest.mark.usefixtures("much_waits")
+@pytest.mark.parametrize("why", ["a pause", "its time", "a stop", "lost"])
+def test_what_is_claimed_is_given_back_unless_it_may_be_begun(
+    make_worker: MakeWorker,
+    wait_for_me: Any,
+    ingester: Ingester,
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+) -> None:
+    files = wait_for_me(*[b"1"] * 8)
+    worker = make_worker(batch_size=2)
+    assert worker.step() == 2
+
+    def reached(step: str) -> None:
+        """Have it happen once the next batch has its verdicts."""
+        if step != "verdict seen":
+            return
+        if why == "a pause":
+            operator_pauses.pause(Pausable(ComponentKind.INGESTER, ingester.name), user="ann")
+        elif why == "its time":
+            now = batch.time.monotonic() + pace.GIVE_BACK_AFTER_S
+            monkeypatch.setattr(batch.time, "monotonic", lambda: now)
+        elif why == "a stop":
+            make_worker.stop["now"] = True  # type: ignore[attr-defined]
+        else:
+            held = Ingestion.objects.exclude(claim=None).exclude(status=Status.PENDING)
+            held.update(claim=None, lease_until=None)
+
+    monkeypatch.setattr("ingest.batch.protocol.reached", reached)
+    assert worker.step() == 6
+    assert [history(file)[-1] for file in files[:4]] == ["SUCCESS"] * 4
+    assert [history(file) for file in files[4:]] == [["UNTRIED"]] * 4
+    assert not Ingestion.objects.exclude(claim=None).exists()
+
+
+@pytest.mark.usefixtures("much_waits")
+def test_a_file_that_hangs_holds_no_others_for_long(
+    make_worker: MakeWorker, wait_for_me: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "GIVE_BACK_AFTER_S", 0.3)
+    wait_for_me(b"1")
+    worker = make_worker("ByContent", batch_size=1, timeout=2)
+    assert worker.step() == 1
+    hangs, *others = wait_for_me(b"slow", b"2", b"3")
+    held: list[int] = []
+
+    def beat() -> None:
+        held.append(Ingestion.objects.exclude(claim=None).count())
+
+    monkeypatch.setattr(worker, "_beat", beat)
+    assert worker.step() == 3
+    assert (max(held), held[-1]) == (3, 1), "while it hangs"
+    assert history(hangs)[-1] == "UNKNOWN"
+    assert [history(file) for file in others] == [["UNTRIED"]] * 2
+    assert drain(worker) == 2
+
+
+@pytest.mark.usefixtures("much_waits")
+def test_a_target_that_fails_is_not_asked_for_the_rest_of_a_claim(
+    make_worker: MakeWorker, wait_for_me: Any
+) -> None:
+    wait_for_me(*[b"1"] * 5)
+    worker = make_worker("ByContent", batch_size=5)
+    assert worker.step() == 5
+    files = wait_for_me(*[b"transient"] * 15)
+    assert worker.step() == 15
+    assert pauses.look(worker.run.ingester_id) is not None
+    assert [history(file) for file in files[5:]] == [["UNTRIED"]] * 10
+    assert {history(file)[-1] for file in files[:5]} == {"UNTRIED"}, "given back, uncharged"
+    assert not Ingestion.objects.exclude(claim=None).exists()
 
 
 def test_checks_make_no_attempt(make_worker: MakeWorker, wait_for_me: Any) -> None:
@@ -581,3 +674,27 @@ def test_a_person_pauses_the_ingester(
     operator_pauses.resume(what, user="ann")
     assert (worker.step(), worker.paused) == (1, False)
     assert history(file)[-1] == "SUCCESS"
+
+
+@pytest.mark.usefixtures("much_waits")
+def test_a_storage_that_goes_away_within_a_claim(
+    make_worker: MakeWorker,
+    wait_for_me: Any,
+    storage: Storage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = marked(storage).parent
+    wait_for_me(b"1")
+    worker = make_worker(batch_size=1)
+    assert worker.step() == 1
+    files = wait_for_me(b"1", b"2", b"3")
+
+    def reached(step: str) -> None:
+        if step == "verdict seen" and root.exists():
+            root.rename(root.with_name("elsewhere"))
+
+    monkeypatch.setattr("ingest.batch.protocol.reached", reached)
+    with pytest.raises(StorageUnavailable):
+        worker.step()
+    assert [history(file)[-1] for file in files] == ["SUCCESS", "UNTRIED", "UNTRIED"]
+    assert not Ingestion.objects.exclude(claim=None).exists()
