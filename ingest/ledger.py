@@ -105,7 +105,6 @@ class Ledger:
     def _flush(self) -> None:
         if self._outcomes:
             self._write([])
-        self._flushed = time.monotonic()
 
     def _write(self, steps: list[Step]) -> list[Step]:
         """Write what was noted together with other transitions; give those that took place."""

@@ -151,11 +151,7 @@ def test_a_worker_needs_few_queries_whatever_its_batch(
 
 
 def test_a_claim_of_several_batches_costs_less_for_each(
-    storage: Storage,
-    ingester: Ingester,
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    django_assert_max_num_queries: Any,
+    run: Run, monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: Any
 ) -> None:
     monkeypatch.setattr(pace, "PLENTY", 1)
     monkeypatch.setattr(pace, "FEWEST_WORKERS", 1)
