@@ -110,7 +110,7 @@ def _loop(heartbeat: Heartbeat, queue: str, *, once: bool) -> None:
         Workers(queue, 1, session_timeout_s=LONGEST_SESSION_S) as workers,
     ):
         with contextlib.suppress(QueueUnavailable):  # it is done later, and said below
-            workers.purge()
+            workers.wakeups.purge()
         away = False
         watch = alerts.Watch()
         while not stop.requested:
@@ -118,9 +118,9 @@ def _loop(heartbeat: Heartbeat, queue: str, *, once: bool) -> None:
             heartbeat.beat(canary_s=workers.canary_age_s())
             try:
                 # One beyond the running session, so that the next follows at once.
-                if workers.queued() == 0:
-                    workers.send(_SESSION, heartbeat.id)
-                watch.step(workers.send)
+                if workers.wakeups.waiting() == 0:
+                    workers.wakeups.send(_SESSION, heartbeat.id)
+                watch.step(workers.wakeups.send)
                 away = False
             except QueueUnavailable as error:
                 if not away:

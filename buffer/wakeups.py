@@ -91,7 +91,20 @@ class WakeUps:
         self._to_purge = False
 
     def send(self, func: str, *args: Any) -> None:
-        """Put one task on the queue; see `Workers.send`."""
+        """Put one task on the queue; the workers need not be our own, nor run already.
+
+        Parameters
+        ----------
+        func
+            Dotted path of the function to call.
+        args
+            Its arguments: small and picklable.
+
+        Raises
+        ------
+        QueueUnavailable
+            If the broker cannot be reached.
+        """
         if (size := len(pickle.dumps(args))) > MAX_ARGUMENTS_BYTES:
             raise ValueError(
                 f"arguments of {func}: expected at most {MAX_ARGUMENTS_BYTES} bytes, got {size}"
@@ -119,9 +132,12 @@ class WakeUps:
         return int(self._ask(lambda broker: broker.queue_size()))
 
     def notice_others(self) -> None:
-        """Take a wake-up of another command that waits as if we had sent it now."""
-        if self.waiting():
-            self.sent_at = self.sent_at or time.monotonic()
+        """Take a wake-up of another command that waits as if we had sent it now.
+
+        For one that sends none itself; it asks the broker.
+        """
+        if not self.sent_at and self.waiting():
+            self.sent_at = time.monotonic()
 
     def purge(self) -> None:
         """Remove all tasks; if the broker is away (QueueUnavailable), before it is next used."""

@@ -7,7 +7,6 @@ What the processes share is in `buffer.board`, what runs in them in `buffer.clus
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import os
 import time
@@ -18,12 +17,12 @@ from django.db import connections
 
 from buffer import processes
 from buffer.board import Board, beat, stopping
-from buffer.wakeups import QueueUnavailable, WakeUps, WorkerTimeouts
+from buffer.wakeups import WakeUps, WorkerTimeouts
 from buffer.watchdog import Finding, Watchdog
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["QueueUnavailable", "WorkerTimeouts", "Workers", "beat", "stopping"]
+__all__ = ["Workers", "beat", "stopping"]
 
 START_S = 30.0
 # Before a restart, sessions get this long to give back what they have claimed.
@@ -55,6 +54,11 @@ class Workers:
         How long leaving the context waits for sessions to finish.
     timeouts
         Instead of those derived from `session_timeout_s`.
+
+    Attributes
+    ----------
+    wakeups
+        The queue: what is sent there, a worker takes, which need not be ours.
     """
 
     def __init__(
@@ -82,8 +86,8 @@ class Workers:
         self._wanted = False
         self._started_at = self._start_after = 0.0
         self._quick_restarts = 0
-        self._wakeups = WakeUps(queue, self.timeouts.timeout)
-        self._watchdog = Watchdog(self._board, self._wakeups, canary_s)
+        self.wakeups = WakeUps(queue, self.timeouts.timeout)
+        self._watchdog = Watchdog(self._board, self.wakeups, canary_s)
 
     def __enter__(self) -> Self:
         self.start()
@@ -125,7 +129,7 @@ class Workers:
         except BaseException:
             self._kill()
             raise
-        self._watchdog = Watchdog(self._board, self._wakeups, self.canary_s)
+        self._watchdog = Watchdog(self._board, self.wakeups, self.canary_s)
         self._started_at = time.monotonic()
 
     def request_stop(self) -> None:
@@ -188,55 +192,6 @@ class Workers:
     def alive(self) -> bool:
         """Tell whether the cluster runs."""
         return self._process is not None and not processes.has_exited(self._process.pid)
-
-    # Queue
-
-    def send(self, func: str, *args: Any) -> None:
-        """Put one task on the queue; the workers need not be our own, nor run already.
-
-        Parameters
-        ----------
-        func
-            Dotted path of the function to call.
-        args
-            Its arguments: small and picklable.
-
-        Raises
-        ------
-        QueueUnavailable
-            If the broker cannot be reached.
-        """
-        self._wakeups.send(func, *args)
-
-    def queued(self) -> int:
-        """Count the tasks in the queue that nobody has fetched yet.
-
-        Raises
-        ------
-        QueueUnavailable
-            If the broker cannot be reached.
-        """
-        return self._wakeups.waiting()
-
-    def notice_others(self) -> None:
-        """Have the canary watch the wake-ups of other commands; for one that sends none itself.
-
-        Call it every few seconds: it asks the broker while workers are idle.
-        """
-        if self.idle() and not self._wakeups.sent_at:
-            # A broker that is away is no fault of the workers, and its users say so.
-            with contextlib.suppress(QueueUnavailable):
-                self._wakeups.notice_others()
-
-    def purge(self) -> None:
-        """Remove what an earlier run left in the queue.
-
-        Raises
-        ------
-        QueueUnavailable
-            If the broker cannot be reached; then it is done before the queue is next used.
-        """
-        self._wakeups.purge()
 
     # Watching
 

@@ -179,7 +179,8 @@ class Crew:
             Chunks that were lost again and again.
         """
         now = time.monotonic()
-        if not self._out or self._workers.idle() < self._workers.count or self._workers.queued():
+        workers = self._workers
+        if not self._out or workers.idle() < workers.count or workers.wakeups.waiting():
             self._idle_since = None
             return []
         if self._idle_since is None:
@@ -209,6 +210,6 @@ class Crew:
 
     def _send(self, chunk: Chunk) -> None:
         paths = [candidate.path for candidate in chunk.candidates]
-        self._workers.send(chunk.session, self._run_id, chunk.number, paths)
+        self._workers.wakeups.send(chunk.session, self._run_id, chunk.number, paths)
         # A broker that does not answer is not the chunk's fault.
         chunk.times_sent += 1

@@ -24,7 +24,8 @@ from buffer.names import escape
 from buffer.problems import ConfigError
 from buffer.progress import Amount, Progress
 from buffer.signals import StopSignals
-from buffer.workers import QueueUnavailable, Workers
+from buffer.wakeups import QueueUnavailable
+from buffer.workers import Workers
 from ingest import sqlviews
 from ingest.backfill import BackfillRun
 from ingest.backfill_config import BackfillFile
@@ -142,7 +143,7 @@ class _Loop:
         workers = Workers(self._queue, self._count, session_timeout_s=LONGEST_SESSION_S)
         try:
             # What a run left that was stopped or killed would otherwise be done in its name.
-            workers.purge()
+            workers.wakeups.purge()
         except QueueUnavailable as error:
             raise Blocked(str(error)) from error
         with StopSignals() as stop, workers, Progress() as progress:

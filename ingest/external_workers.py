@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import time
@@ -10,6 +11,7 @@ from typing import Final
 from buffer.components import Heartbeat
 from buffer.models import ComponentKind
 from buffer.signals import StopSignals
+from buffer.wakeups import QueueUnavailable
 from buffer.workers import Workers
 from ingest.ingester import SHARED_QUEUE
 
@@ -41,6 +43,14 @@ def run_workers(count: int) -> None:
             workers.check()
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + LOOK_EVERY_S
-                workers.notice_others()
+                _notice_others(workers)
             heartbeat.beat(canary_s=workers.canary_age_s())
             stop.wait(0.5)
+
+
+def _notice_others(workers: Workers) -> None:
+    """Have the canary watch the wake-ups of the ingesters: nobody here sends any."""
+    if workers.idle():
+        # A broker that is away is no fault of the workers, and its users say so.
+        with contextlib.suppress(QueueUnavailable):
+            workers.wakeups.notice_others()

@@ -16,8 +16,8 @@ from buffer.components import Heartbeat, live
 from buffer.models import ComponentKind, Storage
 from buffer.problems import ConfigError
 from buffer.signals import StopSignals
-from buffer.wakeups import QueueUnavailable, WakeUps
-from buffer.workers import Workers, WorkerTimeouts
+from buffer.wakeups import QueueUnavailable, WakeUps, WorkerTimeouts
+from buffer.workers import Workers
 from ingest import plugins, probing, rerun_jobs, targets
 from ingest.attempt import MAX_FAILED_QUESTIONS
 from ingest.config import IngesterFile, IngesterSection
@@ -132,17 +132,17 @@ def _with_own_workers(
     workers = Workers(queue, section.num_threads, session_timeout_s=longest_session_s(section))
     with contextlib.suppress(QueueUnavailable):  # it is done later, and said below
         # Before any worker is there to take what a killed run has left.
-        workers.purge()
+        workers.wakeups.purge()
     with workers:
         watch = alerts.Watch()
 
         def wake() -> None:
             workers.check()
             loop.canary_s = workers.canary_age_s()
-            watch.step(workers.send)
+            watch.step(workers.wakeups.send)
             if loop.waiting():
-                for _ in range(workers.idle() - workers.queued()):
-                    workers.send(_SESSION, loop.run_id)
+                for _ in range(workers.idle() - workers.wakeups.waiting()):
+                    workers.wakeups.send(_SESSION, loop.run_id)
 
         loop.run(stop, wake)
 

@@ -21,7 +21,7 @@ import psycopg2
 import pytest
 
 from buffer import processes
-from buffer.workers import Workers, WorkerTimeouts, beat, stopping
+from buffer.workers import Workers, beat, stopping
 from tests import servers
 from tests.conftest import unavailable
 
@@ -232,12 +232,6 @@ def stops_cleanly(command: Command, send: Callable[[], object], within_s: float 
     assert "stopped True" in command.log
 
 
-def test_timeouts_leave_room_for_a_prefetched_task_on_one_worker() -> None:
-    assert WorkerTimeouts.for_session(60) == (90, 330)
-    assert WorkerTimeouts.for_session(60, workers=4) == (90, 240)
-    assert Workers("any", 8, session_timeout_s=59.5).timeouts == (90, 330)
-
-
 def test_needs_a_worker() -> None:
     with pytest.raises(ValueError, match="expected 1 or more, got 0"):
         Workers("any", 0, session_timeout_s=1)
@@ -246,11 +240,6 @@ def test_needs_a_worker() -> None:
 def test_outside_workers_nothing_stops() -> None:
     beat()
     assert stopping() is False
-
-
-def test_large_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected at most 65536 bytes"):
-        Workers("any", 1, session_timeout_s=1).send("any.function", "x" * 70_000)
 
 
 def test_sessions_run_and_an_idle_command_stops_at_once(

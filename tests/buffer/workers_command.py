@@ -85,7 +85,8 @@ def main() -> None:
     from django.db import connection
 
     from buffer.signals import StopSignals
-    from buffer.workers import QueueUnavailable, Workers, WorkerTimeouts, stopping
+    from buffer.wakeups import QueueUnavailable, WorkerTimeouts
+    from buffer.workers import Workers, stopping
 
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(process)d %(name)s %(message)s"
@@ -98,7 +99,7 @@ def main() -> None:
     inbox = HERE / "inbox"
     with StopSignals() as stop:
         workers = Workers("probe", options.pop("count"), session_timeout_s=30, **options)
-        workers.purge()
+        workers.wakeups.purge()
         workers.start()
         assert not stopping()
         while not stop.requested:
@@ -109,7 +110,7 @@ def main() -> None:
                 if order.suffix == ".json":
                     func, *args = json.loads(order.read_text())
                     try:
-                        workers.send(f"workers_command.{func}", *args)
+                        workers.wakeups.send(f"workers_command.{func}", *args)
                     except QueueUnavailable as error:
                         note("unavailable", args[0], error)
                     else:

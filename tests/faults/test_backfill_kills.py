@@ -36,6 +36,7 @@ class AtOnce:
 
     def __init__(self, queue: str, count: int, **_: object) -> None:
         self.count = count
+        self.wakeups = self
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +47,7 @@ class AtOnce:
     def send(self, session: str, *arguments: Any) -> None:
         import_string(session)(*arguments)
 
-    def queued(self) -> int:
+    def waiting(self) -> int:
         return 0
 
     def idle(self) -> int:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from buffer import outages, storages
 from buffer.components import Heartbeat
 from buffer.models import Component, ComponentKind, File, Storage
-from buffer.workers import QueueUnavailable
+from buffer.wakeups import QueueUnavailable
 from ingest import backfill_crew, backfill_sessions
 from ingest.backfill import BackfillRun, Recorder
 from ingest.backfill_crew import Crew, write_receipt
@@ -32,15 +32,16 @@ class Queue:
 
     def __init__(self) -> None:
         self.sent: list[tuple[Any, ...]] = []
-        self.waiting, self.at_rest, self.away = 0, 2, False
+        self.left, self.at_rest, self.away = 0, 2, False
+        self.wakeups = self
 
     def send(self, *task: Any) -> None:
         if self.away:
             raise QueueUnavailable("away")
         self.sent.append(task)
 
-    def queued(self) -> int:
-        return self.waiting
+    def waiting(self) -> int:
+        return self.left
 
     def idle(self) -> int:
         return self.at_rest
@@ -114,12 +115,12 @@ def test_lost_chunks_are_sent_again(
     crew: Crew, queue: Queue, later: Callable[[float], None]
 ) -> None:
     crew.hand_out("some.session", FILES)
-    for at_rest, waiting in [(1, 0), (2, 1)]:
-        queue.at_rest, queue.waiting = at_rest, waiting
+    for at_rest, left in [(1, 0), (2, 1)]:
+        queue.at_rest, queue.left = at_rest, left
         for _ in range(3):
             crew.send_lost()
             later(10)
-    queue.at_rest, queue.waiting = 2, 0
+    queue.at_rest, queue.left = 2, 0
     crew.send_lost()
     later(1)
     crew.send_lost()
