@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import benchmarks
-from benchmarks.harness import add_options, count, read, show
+from benchmarks.harness import add_options
+from benchmarks.rows import count, read, show
 
 NAMES = sorted(
     module.name

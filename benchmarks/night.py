@@ -17,8 +17,6 @@ import argparse
 import collections
 import contextlib
 import heapq
-import json
-import math
 import os
 import random
 import subprocess
@@ -33,9 +31,9 @@ import yaml
 from django.core.management import call_command
 from django.db import connections
 
-from benchmarks import night_plot
-from benchmarks.harness import DATABASES, TOP, _ground
-from benchmarks.night_plot import Line, Panel
+from benchmarks import night_report
+from benchmarks.harness import DATABASES, TOP, ground
+from benchmarks.night_report import Seen
 from buffer.models import File
 from ingest import probing
 from ingest.models import Ingestion
@@ -50,7 +48,6 @@ OUTAGE_S: Final = 2 * 3600.0
 STALLS, STALL_S = 12, 300.0
 TARGET_S: Final = 0.011
 CLEARED_WITHIN_S: Final = 3600.0
-_BIN_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,7 @@ def main() -> None:
     parser.add_argument("--database", choices=DATABASES, default="postgresql")
     parser.add_argument("--svg", type=Path, default=TOP / "docs" / "images" / "night.svg")
     options = parser.parse_args()
-    with _ground(options.database, True) as (url, scratch):
+    with ground(options.database, True) as (url, scratch):
         sys.exit(_night(url, scratch, options))
 
 
@@ -108,7 +105,17 @@ def _night(url: str, scratch: Path, options: Any) -> int:
         while _ingested() < total and time.monotonic() < end:
             time.sleep(0.2)
     stored, ingested = _times(began, speed)
-    return _judge(plan, arrived, stored, ingested, scratch, total, options)
+    taken = collections.Counter((scratch / "list").read_text().split())
+    # The mark of the storage area is no file of the night.
+    there = sum(1 for _, _, names in os.walk(scratch / "storage") for _ in names) - 1
+    seen = Seen(total, arrived, stored, ingested, taken, there, plan.outage)
+    title = (
+        f"A night of {EXPOSURES:,} exposures ({total:,} files) at {speed:g} times real speed,"
+        f" {options.database}"
+    )
+    night_report.draw(seen, options.svg, title)
+    good = night_report.judge(seen, speed, CLEARED_WITHIN_S)
+    return 0 if good else 1
 
 
 def _send(
@@ -220,90 +227,6 @@ def _times(began: float, speed: float) -> tuple[dict[str, float], dict[str, floa
         for name, moment in done.values_list("file__filename", "changed_on")
     }
     return stored, ingested
-
-
-def _judge(
-    plan: Plan,
-    arrived: dict[str, float],
-    stored: dict[str, float],
-    ingested: dict[str, float],
-    scratch: Path,
-    total: int,
-    options: Any,
-) -> int:
-    end = max([*ingested.values(), *arrived.values()])
-    edges = [n * _BIN_S for n in range(math.ceil(end / _BIN_S) + 1)]
-    counts = [_running(times.values(), edges) for times in (arrived, stored, ingested)]
-    in_buffer = [a - s for a, s in zip(counts[0], counts[1], strict=True)]
-    at_target = [s - i for s, i in zip(counts[1], counts[2], strict=True)]
-    latencies: dict[int, list[float]] = collections.defaultdict(list)
-    for name, moment in ingested.items():
-        latencies[int(arrived[name] // _BIN_S)].append(moment - arrived[name])
-    median = [_quantile(latencies[n], 0.5) for n in range(len(edges))]
-    high = [_quantile(latencies[n], 0.95) for n in range(len(edges))]
-    hours, (down, up) = edges[-1] / 3600, plan.outage
-    before = [
-        ingested[name] for name, moment in arrived.items() if moment < up and name in ingested
-    ]
-    cleared = max(before, default=math.inf) - up
-    night_plot.write(
-        options.svg,
-        f"A night of {EXPOSURES:,} exposures ({total:,} files) at {options.speed:g} times real "
-        f"speed, {options.database}",
-        hours,
-        (down / 3600, up / 3600, "the target is away"),
-        [
-            Panel(
-                "Files waiting",
-                [Line("in the buffer", in_buffer), Line("for the target", at_target)],
-            ),
-            Panel(
-                "From arrival to ingested, simulated s, by time of arrival",
-                [Line("median", median), Line("95th percentile", high)],
-                logarithmic=True,
-            ),
-        ],
-    )  # fmt: skip
-    print(night_plot.text("waiting in the buffer", in_buffer))
-    print(night_plot.text("waiting for the target", at_target))
-    print(night_plot.text("median latency, s", [0 if math.isnan(v) else v for v in median]))
-    taken = collections.Counter((scratch / "list").read_text().split())
-    there = sum(1 for _, _, names in os.walk(scratch / "storage") for _ in names) - 1
-    quiet = [m - arrived[n] for n, m in ingested.items() if not down - 60 < arrived[n] < up + 3600]
-    result = {
-        "files": total,
-        "stored": len(stored),
-        "in storage": there,
-        "ingested": len(ingested),
-        "taken by the target": len(taken),
-        "taken twice": sum(n - 1 for n in taken.values()),
-        "greatest backlog": max(at_target),
-        "backlog of the outage cleared after, simulated min": round(cleared / 60, 1),
-        "median latency outside the outage, real ms": round(
-            1000 * _quantile(quiet, 0.5) / options.speed
-        ),
-        "95th percentile, real ms": round(1000 * _quantile(quiet, 0.95) / options.speed),
-    }
-    print(json.dumps(result, indent=1))
-    same = {len(stored), there, len(ingested), len(taken)} == {total}
-    good = same and result["taken twice"] == 0 and cleared <= CLEARED_WITHIN_S
-    print("nothing lost, the backlog cleared in time" if good else "FAILED")
-    return 0 if good else 1
-
-
-def _running(times: Any, edges: Sequence[float]) -> list[int]:
-    """Count the times up to each edge."""
-    ordered, counts, n = sorted(times), [], 0
-    for edge in edges:
-        while n < len(ordered) and ordered[n] <= edge:
-            n += 1
-        counts.append(n)
-    return counts
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else math.nan
 
 
 if __name__ == "__main__":

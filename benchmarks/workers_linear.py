@@ -14,13 +14,14 @@ from benchmarks.commands import ingester_yaml, running, wait
 from benchmarks.harness import Bench, main
 from benchmarks.ingest_ground import Ground
 from benchmarks.sleepy import SLEEP_S, Sleepy
+from ingest.config import IngesterSection
 from ingest.models import Ingester, Ingestion
 from tests import servers
 
 _PLUGIN = f"{Sleepy.__module__}.{Sleepy.__qualname__}"
 _SECONDS = 20
 #: What the configuration has if it does not say.
-_BATCH = 10
+_BATCH: int = IngesterSection.model_fields["batch_size"].default
 
 
 def run(bench: Bench) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import NAMES
-from benchmarks.harness import read
+from benchmarks.rows import read
 from tests.benchmarks.running import run
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg2
 import pytest
 
-from benchmarks.harness import read
+from benchmarks.rows import read
 from tests.benchmarks.running import run
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
-from benchmarks import night, night_plot
+import pytest
+
+from benchmarks import night, night_plot, night_report
 from benchmarks.night_plot import Line, Panel
+from benchmarks.night_report import Seen
 
 
 def test_plan() -> None:
@@ -22,9 +28,51 @@ def test_plan() -> None:
 
 
 def test_counting() -> None:
-    assert night._running([5.0, 1.0, 3.0], [0, 1, 2, 5]) == [0, 1, 1, 3]
-    assert night._quantile([3, 1, 2], 0.5) == 2
-    assert math.isnan(night._quantile([], 0.5))
+    assert night_report._running([5.0, 1.0, 3.0], [0, 1, 2, 5]) == [0, 1, 1, 3]
+    assert night_report._quantile([3, 1, 2], 0.5) == 2
+    assert math.isnan(night_report._quantile([], 0.5))
+
+
+def a_night(**changed: Any) -> Seen:
+    times = {"a": 10.0, "b": 100.0, "c": 8000.0}
+    good = Seen(
+        total=3,
+        arrived=times,
+        stored={name: moment + 1 for name, moment in times.items()},
+        ingested={"a": 12.0, "b": 7500.0, "c": 8003.0},
+        taken=dict.fromkeys(times, 1),
+        in_storage=3,
+        outage=(90.0, 7290.0),
+    )
+    return replace(good, **changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "good"),
+    [
+        ({}, True),
+        ({"stored": {"a": 11.0, "b": 101.0}}, False),
+        ({"ingested": {"a": 12.0, "b": 7500.0}}, False),
+        ({"in_storage": 2}, False),
+        ({"taken": {"a": 1, "b": 2, "c": 1}}, False),
+        ({"taken": {"a": 1, "b": 1}}, False),
+        ({"ingested": {"a": 12.0, "b": 10_900.0, "c": 8003.0}}, False),
+    ],
+)
+def test_a_night_is_judged(
+    changed: dict[str, Any], good: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert night_report.judge(a_night(**changed), 100.0, 3600.0) is good
+    assert capsys.readouterr().out.endswith("FAILED\n") is not good
+
+
+def test_figures_of_a_night(capsys: pytest.CaptureFixture[str]) -> None:
+    night_report.judge(a_night(), 100.0, 3600.0)
+    figures = json.loads(capsys.readouterr().out.rpartition("nothing lost")[0])
+    assert figures["greatest backlog"] == 1
+    assert figures["backlog of the outage cleared after, simulated min"] == 3.5
+    # Of the first file only: the last came within an hour of the outage.
+    assert figures["median latency outside the outage, real ms"] == 20.0
 
 
 def test_drawing(tmp_path: Path) -> None:
