@@ -73,6 +73,9 @@ class Refusals:
         self._met: dict[int, _Known] = {}
         prefix = f"{storage.pk}\0{source}\0".encode("utf-8", "surrogateescape")
         self._prefix = hashlib.blake2b(prefix, digest_size=16)
+        # Standing ones of this source that are not among them, when that was last looked at: whose
+        # recording was committed without our hearing of it, or that somebody opened again.
+        self._unknown = 0
         self._refresh_at = steady() + decisions.REFRESH_S
         self.decisions = Decisions(storage, source, steady)
         for row in Refusal.objects.unresolved().filter(storage=storage, source=source):
@@ -200,18 +203,22 @@ class Refusals:
         begin = self._steady()
         if not self._known or begin < self._refresh_at:
             return False
-        keys = (
-            Refusal.objects.unresolved()
-            .filter(storage=self._storage, source=self._source)
-            .values_list("key", flat=True)
-        )
-        standing = {bytes.fromhex(key) for key in keys}
-        decided = self._known.keys() - standing
+        decided = self._decided()
         for key in decided:
             self._forget(key)
         end = self._steady()
         self._refresh_at = end + decisions.REFRESH_S * max(1.0, (end - begin) / REFRESH_COST_S)
         return bool(decided)
+
+    def _decided(self) -> set[bytes]:
+        rows = Refusal.objects.unresolved().filter(storage=self._storage, source=self._source)
+        # Nobody but this finder adds to them: as many as before are the same ones, and to count a
+        # hundred thousand costs a quarter of reading them.
+        if rows.count() == len(self._known) + self._unknown:
+            return set()
+        standing = {bytes.fromhex(key) for key in rows.values_list("key", flat=True)}
+        self._unknown = len(standing - self._known.keys())
+        return self._known.keys() - standing
 
     def decision(self, path: str) -> Decision | None:
         """Give what a person has decided about an arrival, if it is not done yet."""

@@ -88,6 +88,21 @@ def test_tracked_files_are_not_looked_for_among_all(many: Ground) -> None:
     assert [plan for plan in plans if scans(plan)] == []
 
 
+def test_what_people_decided_is_looked_for_among_what_stands(
+    many: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("buffer.decisions.REFRESH_S", 0.0)
+    many.put("night5/old5000", b"other content")
+    finder = many.finder()
+    cycle(finder)
+    Refusal.objects.unresolved().update(resolved_on=timezone.now())
+    with plans_of("buffer_refusal") as plans:
+        cycle(finder)
+    assert Refusal.objects.unresolved().count() == 1, "it was looked at again"
+    assert len(plans) > 2
+    assert [plan for plan in plans if scans(plan)] == []
+
+
 def test_queries_of_a_cycle_go_by_batches(ground: Ground) -> None:
     """As many for 200 files as for one."""
     counts = []

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from buffer.models import Choice, Decision, Refusal, RefusalReason, Storage
@@ -123,6 +124,32 @@ def test_what_a_person_decided_is_forgotten(refusals: Refusals, path: Path, cloc
     refusals.refresh()
     assert not refusals.stands("a", path.lstat())
     assert refusals.stands("b", path.lstat())
+
+
+def test_that_nobody_decided_is_seen_without_reading_them(
+    refusals: Refusals, path: Path, clock: Clock
+) -> None:
+    refusals.add("a", path.lstat(), LASTING)
+    refusals.add("b", path.lstat(), LASTING)
+    clock.now += 100
+    with CaptureQueriesContext(connection) as queries:
+        assert not refusals.refresh()
+    assert ["COUNT(*)" in query["sql"] for query in queries] == [True]
+
+
+def test_one_that_was_opened_again_hides_no_decision(
+    refusals: Refusals, path: Path, clock: Clock
+) -> None:
+    refusals.add("a", path.lstat(), LASTING)
+    refusals.add("opened again", path.lstat(), LASTING)
+    refusals.resolve("opened again", "taken in")
+    Refusal.objects.filter(path="opened again").update(resolved_on=None)
+    clock.now += 100
+    assert not refusals.refresh()
+    Refusal.objects.filter(path="a").update(resolved_on=timezone.now())
+    clock.now += 100
+    assert refusals.refresh()
+    assert not refusals.stands("a", path.lstat())
 
 
 @pytest.fixture
