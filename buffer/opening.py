@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -19,6 +20,8 @@ from buffer.settling import is_open_for_writing, state_of
 
 #: Reading and hashing release Python's lock; more threads than this only queue at the medium.
 THREADS: Final = 4
+#: With less to read, threads take longer to hand Python's lock on than they save.
+WORTH_THREADS_BYTES: Final = 4 << 20
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -84,7 +87,12 @@ class Opening:
                 except (OSError, Unsettled) as error:
                     return error
 
-            results = self._in_threads(read_one, opened)
+            if sum(arrival.stat.st_size for arrival, _, _ in opened) < WORTH_THREADS_BYTES:
+                for _, descriptor, _ in opened:
+                    _fetch(descriptor)
+                results = [read_one(item) for item in opened]
+            else:
+                results = self._in_threads(read_one, opened)
         except OSError as error:
             # Not even the directory for copies can be used.
             self._ledger.failed(arrivals[0], error)
@@ -153,3 +161,9 @@ class Opening:
         if elsewhere or self._ledger.was_distrusted(arrival):
             return self._passage.incoming()
         return None
+
+
+def _fetch(descriptor: int) -> None:
+    """Have the kernel begin to read a small file, if it is not in memory, and not wait for it."""
+    with contextlib.suppress(OSError):  # some file systems cannot be told
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
