@@ -66,12 +66,13 @@ def look_up(storage: Storage, arrivals: Sequence[Arrival]) -> Candidates:
         {"relpath": a.relpath, "filename": a.filename, "size_bytes": a.stat.st_size}
         for a in arrivals
     ]
-    # Each half has an index of its own; CROSS keeps SQLite from going through all files instead.
+    # Each half has an index of its own, which the sum keeps from being mistaken for that of places:
+    # of a storage area that is new, PostgreSQL believes that it has no files.
+    same = "f.storage_id + 0 = %s AND f.filename = w.filename AND f.size_bytes = w.size_bytes"
+    place = "f.storage_id = %s AND f.relpath = w.relpath AND f.filename = w.filename"
     sql = f"""
         WITH wanted AS (SELECT v.* FROM {dialect.rows_from_json(_COLUMNS)})
-        SELECT f.* FROM wanted w CROSS JOIN buffer_file f
-        WHERE f.storage_id = %s AND f.filename = w.filename AND f.size_bytes = w.size_bytes
+        SELECT f.* {dialect.for_each("wanted w", "buffer_file f", same)}
         UNION
-        SELECT f.* FROM wanted w CROSS JOIN buffer_file f
-        WHERE f.storage_id = %s AND f.relpath = w.relpath AND f.filename = w.filename"""
+        SELECT f.* {dialect.for_each("wanted w", "buffer_file f", place)}"""
     return Candidates(list(File.objects.raw(sql, [json.dumps(wanted), storage.pk, storage.pk])))

@@ -171,6 +171,27 @@ def by_index(table: str, index: str) -> str:
     return table if is_postgres() else f"{table} INDEXED BY {index}"
 
 
+def for_each(rows: str, table: str, found: str) -> str:
+    """SQL for "FROM" in which rows of a table are looked up for each row of another one in turn.
+
+    Where PostgreSQL believes that a table is small, or a storage area's part of it, as its
+    statistics of a while ago say, it would go through all of that once for all of the rows. It is
+    told not to mix the two by a limit that is none; SQLite, by the order in which it is told them.
+
+    Parameters
+    ----------
+    rows, table : `str`
+        Names in SQL, each with an alias.
+    found : `str`
+        What the rows are looked up by: a condition with columns of both.
+    """
+    if not is_postgres():
+        return f"FROM {rows} CROSS JOIN {table} WHERE {found}"
+    alias = table.rpartition(" ")[2]
+    one = f"SELECT {alias}.* FROM {table} WHERE {found} OFFSET 0"
+    return f"FROM {rows} CROSS JOIN LATERAL ({one}) AS {alias}"
+
+
 def in_order(statement: str) -> str:
     """SQL of a statement that is to read the first rows of an index in its order, and no more.
 

@@ -95,6 +95,47 @@ def insert(passage: Passage, readings: Sequence[Reading], *, stored: bool) -> li
     ]
 
 
+def mark_stored(numbers: Sequence[int]) -> int:
+    """Say of intents that their files are stored.
+
+    Parameters
+    ----------
+    numbers : `~collections.abc.Sequence` [`int`]
+        Ids of their rows.
+
+    Returns
+    -------
+    marked : `int`
+        How many of them were intents still.
+    """
+    # The index on what is an intent knows, until it is vacuumed, all files that were one; it is not
+    # recognized behind CASE, so that they are looked up by their ids.
+    is_intent = "CASE WHEN stored_on IS NULL THEN 1 ELSE 0 END = 1"
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    return _update("stored_on = %s", numbers, f"AND {is_intent}", now)
+
+
+def forget_sources(numbers: Sequence[int]) -> None:
+    """Say of stored files that their sources are gone.
+
+    Parameters
+    ----------
+    numbers : `~collections.abc.Sequence` [`int`]
+        Ids of their rows.
+    """
+    _update("source = NULL, source_identity = NULL", numbers)
+
+
+def _update(change: str, numbers: Sequence[int], also: str = "", *values: Any) -> int:
+    """Change rows by their ids; give how many were changed."""
+    ids = f"SELECT v.id FROM {dialect.rows_from_json({'id': 'id'})}"
+    sql = f"UPDATE buffer_file SET {change} WHERE id {dialect.one_of(ids)} {also}"
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*values, json.dumps([{"id": number} for number in numbers])])
+        changed: int = cursor.rowcount
+    return changed
+
+
 def insert_in_place(
     storage_id: int, files: Sequence[InPlace], algorithm: str, now: datetime
 ) -> list[int]:

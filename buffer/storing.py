@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from django.db import transaction
-from django.utils import timezone
 
 from buffer import placing, recording, steps
 from buffer.duplicates import is_content, read_from_medium, release
@@ -65,7 +64,7 @@ class Storing:
     def flush(self) -> None:
         """Commit which sources are gone; otherwise the next batch does it."""
         if self._released:
-            _forget_sources(self._released)
+            recording.forget_sources(self._released)
             self._released.clear()
 
     def released(self, file: File) -> None:
@@ -84,7 +83,7 @@ class Storing:
             return []
         with transaction.atomic():
             if self._released:
-                _forget_sources(self._released)
+                recording.forget_sources(self._released)
             rows = recording.insert(self._passage, readings, stored=False)
         self._released.clear()
         steps.reached("intent committed")
@@ -216,8 +215,7 @@ class Storing:
         with transaction.atomic():
             if failed:
                 File.objects.intents().filter(id__in=failed).delete()
-            intents = File.objects.intents().filter(id__in=stored)
-            if intents.update(stored_on=timezone.now()) == len(placed):
+            if recording.mark_stored(sorted(stored)) == len(placed):
                 return placed
             # Somebody took our intents for dead. The files have their places and are durable.
             left = set(File.objects.stored().filter(id__in=stored).values_list("id", flat=True))
@@ -244,10 +242,6 @@ class Storing:
         steps.reached("released")
         self._released.append(number)
         self._ledger.done(arrival, "stored")
-
-
-def _forget_sources(numbers: Sequence[int]) -> None:
-    File.objects.filter(id__in=numbers).update(source=None, source_identity=None)
 
 
 def _inode(descriptor: int) -> tuple[int, int]:
