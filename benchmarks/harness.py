@@ -32,6 +32,7 @@ from django.db import connections
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 
 from benchmarks.rows import Result, add, count, read, show
+from buffer.cluster import keep_imported
 from buffer.database import use
 from buffer.sections import Database
 from tests import servers
@@ -212,6 +213,7 @@ def _run_in_child(run: Callable[[Bench], None], name: str, database: str, option
     try:
         with ground(database, options.quick) as (url, scratch):
             bench = Bench(name, database, url, scratch, options)
+            keep_imported()  # as the commands do, before they fork their workers
             run(bench)
             add(options.json, bench.results)
     except BaseException:

@@ -8,6 +8,7 @@ queues, events and timers; an idle worker always holds one. Here `buffer.packets
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import math
 import multiprocessing
@@ -266,7 +267,18 @@ def run_sentinel(shared: Board, queue: str, timeout_s: int, parent: int) -> None
         os.setpgid(0, 0)  # a signal to the command's group is for the command alone
     _settle(shared, SENTINEL, f"sentinel:{queue}", parent)
     processes.adopt_orphans()
+    keep_imported()
     Sentinel(shared, queue, timeout_s)
+
+
+def keep_imported() -> None:
+    """Have the collector of garbage pass over what there is by now, here and in forked processes.
+
+    It looked through all that was imported again and again, and wrote to the pages of it, which
+    processes could share.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _enter(
