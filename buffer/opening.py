@@ -87,7 +87,7 @@ class Opening:
                 except (OSError, Unsettled) as error:
                     return error
 
-            if sum(arrival.stat.st_size for arrival, _, _ in opened) < WORTH_THREADS_BYTES:
+            if _are_little(opened):
                 for _, descriptor, _ in opened:
                     _fetch(descriptor)
                 results = [read_one(item) for item in opened]
@@ -161,6 +161,12 @@ class Opening:
         if elsewhere or self._ledger.was_distrusted(arrival):
             return self._passage.incoming()
         return None
+
+
+def _are_little(opened: Sequence[tuple[Arrival, int, int | None]]) -> bool:
+    """Tell whether threads would not be worth it: little to read, and no copy to be written."""
+    size = sum(arrival.stat.st_size for arrival, _, _ in opened)
+    return size < WORTH_THREADS_BYTES and all(copy_to is None for _, _, copy_to in opened)
 
 
 def _fetch(descriptor: int) -> None:

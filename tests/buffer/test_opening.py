@@ -13,7 +13,7 @@ import pytest
 
 from buffer import hashing, opening
 from buffer.models import File, Refusal, RefusalReason
-from tests.buffer.conftest import Ground
+from tests.buffer.conftest import Ground, cycle
 from tests.buffer.test_takein import take_in
 
 pytestmark = pytest.mark.django_db
@@ -91,14 +91,31 @@ def test_a_stop_leaves_nothing_open(
 
 
 def test_small_files_are_fetched_before_they_are_read(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    ground: Ground,
+    monkeypatch: pytest.MonkeyPatch,
+    at_each: Callable[[Callable[[str], None]], None],
 ) -> None:
-    told: list[int] = []
-    monkeypatch.setattr(os, "posix_fadvise", lambda *advice: told.append(advice[-1]))
+    seen: list[object] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *advice: seen.append(advice[-1]))
+    at_each(seen.append)
     for name in NAMES:
         ground.put(name, name.encode())
     assert len(take_in(ground).batch([ground.arrival(name) for name in NAMES])) == len(NAMES)
-    assert told == [os.POSIX_FADV_WILLNEED] * len(NAMES)
+    assert seen == [os.POSIX_FADV_WILLNEED] * len(NAMES) + NAMES
+
+
+def test_copies_are_made_by_threads(
+    ground: Ground,
+    other_file_system: Path,
+    at_each: Callable[[Callable[[str], None]], None],
+) -> None:
+    readers = set()
+    at_each(lambda name: readers.add(threading.current_thread() is threading.main_thread()))
+    for name in NAMES:
+        (other_file_system / name).write_bytes(name.encode())
+    cycle(ground.finder(source=str(other_file_system)))
+    assert File.objects.stored().count() == len(NAMES)
+    assert readers == {False}
 
 
 def test_a_file_system_that_cannot_be_told_is_read_all_the_same(
