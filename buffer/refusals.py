@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 #: A look at what stands that takes longer than this comes less often in proportion; seconds.
 REFRESH_COST_S: Final = 0.1
+#: Whether what stands is what we know is told by its number; this often it is read; seconds.
+READ_EVERY_S: Final = 300.0
 _PART: Final = 500
 
 
@@ -73,9 +75,10 @@ class Refusals:
         self._met: dict[int, _Known] = {}
         prefix = f"{storage.pk}\0{source}\0".encode("utf-8", "surrogateescape")
         self._prefix = hashlib.blake2b(prefix, digest_size=16)
-        # Standing ones of this source that are not among them, when that was last looked at: whose
-        # recording was committed without our hearing of it, or that somebody opened again.
+        # How many of this source stood that are not among them, when all were read: of a backfill
+        # there, committed without our hearing of it, or opened again by somebody.
         self._unknown = 0
+        self._read_on = steady()
         self._refresh_at = steady() + decisions.REFRESH_S
         self.decisions = Decisions(storage, source, steady)
         for row in Refusal.objects.unresolved().filter(storage=storage, source=source):
@@ -212,10 +215,13 @@ class Refusals:
 
     def _decided(self) -> set[bytes]:
         rows = Refusal.objects.unresolved().filter(storage=self._storage, source=self._source)
-        # Nobody but this finder adds to them: as many as before are the same ones, and to count a
-        # hundred thousand costs a quarter of reading them.
-        if rows.count() == len(self._known) + self._unknown:
+        # Hardly anybody else adds to them, so that as many as before are the same ones; and to
+        # count a hundred thousand costs a quarter of reading them.
+        now = self._steady()
+        lately = now - self._read_on < READ_EVERY_S
+        if lately and rows.count() == len(self._known) + self._unknown:
             return set()
+        self._read_on = now
         standing = {bytes.fromhex(key) for key in rows.values_list("key", flat=True)}
         self._unknown = len(standing - self._known.keys())
         return self._known.keys() - standing

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from buffer.models import Choice, Decision, Refusal, RefusalReason, Storage
-from buffer.refusals import Refusals
+from buffer.refusals import READ_EVERY_S, Refusals
 from buffer.refusing import FIRST_RETRY_S, LONGEST_FULL_S, LONGEST_RETRY_S, Refused, pause_s
 
 pytestmark = pytest.mark.django_db
@@ -148,6 +148,21 @@ def test_one_that_was_opened_again_hides_no_decision(
     assert not refusals.refresh()
     Refusal.objects.filter(path="a").update(resolved_on=timezone.now())
     clock.now += 100
+    assert refusals.refresh()
+    assert not refusals.stands("a", path.lstat())
+
+
+def test_one_that_was_opened_meanwhile_hides_a_decision_for_some_minutes(
+    refusals: Refusals, path: Path, clock: Clock
+) -> None:
+    refusals.add("a", path.lstat(), LASTING)
+    refusals.add("opened again", path.lstat(), LASTING)
+    refusals.resolve("opened again", "taken in")
+    Refusal.objects.filter(path="opened again").update(resolved_on=None)
+    Refusal.objects.filter(path="a").update(resolved_on=timezone.now())
+    clock.now += 100
+    assert not refusals.refresh(), "as many as before"
+    clock.now += READ_EVERY_S
     assert refusals.refresh()
     assert not refusals.stands("a", path.lstat())
 
