@@ -136,9 +136,8 @@ class Opener:
         return [file_id for file_id in ids if file_id < lowest]
 
     def _open(self, after: int, upto: int) -> int:
-        stored = File.objects.stored().filter(
-            storage=self._ingester.storage_id, id__gt=after, id__lte=upto
-        )
+        files = File.objects.stored().among(self._ingester.storage_id)
+        stored = files.filter(id__gt=after, id__lte=upto)
         known = Ingestion.objects.filter(
             ingester=self._ingester.pk, file_id__gt=after, file_id__lte=upto
         ).values("file_id")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from django.db.models import Count, Exists, F, Min, OuterRef, QuerySet
+from django.db.models import Count, Exists, Min, OuterRef, QuerySet
 from django.utils import timezone
 
 from buffer.models import File
@@ -83,9 +83,8 @@ def unopened(ingester: Ingester) -> QuerySet[File]:
     Backfill or an operator has given others that lie there a status, too.
     """
     known = Ingestion.objects.filter(file=OuterRef("pk"), ingester=ingester)
-    # A sum has no index: by the one on places SQLite would go through all files of the storage.
-    files = File.objects.stored().alias(at=F("storage") + 0)
-    return files.filter(~Exists(known), at=ingester.storage_id, pk__gt=ingester.watermark)
+    files = File.objects.stored().among(ingester.storage_id)
+    return files.filter(~Exists(known), pk__gt=ingester.watermark)
 
 
 def _unopened(ingester: Ingester) -> tuple[int, datetime | None]:

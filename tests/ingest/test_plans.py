@@ -63,10 +63,16 @@ def whole(plan: str) -> list[str]:
         r"|SEARCH ingest_ingestion USING INTEGER PRIMARY KEY"
     )
     one_by_one = r"Index Cond: \(id = |\(rowid=\?\)"
+    # All files of a storage area, or all claims there were.
+    area = (
+        r"Index Cond: \(storage_id = \d+\)$|INDEX \w*buffer_file\w* \(storage_id=\?\)$"
+        r"|Bitmap Index Scan on ingest_ingestion_claimed"
+    )
     return [
         line
         for line, following in pairwise([*plan.splitlines(), ""])
         if re.search(scan, line.strip())
+        or re.search(area, line.rstrip())
         or (re.search(by_key, line) and not re.search(one_by_one, line + following))
     ]
 
@@ -200,6 +206,20 @@ def test_a_probe_looks_at_few_files(run: Run, ingester: Ingester) -> None:
             seeks(sql, plan)
 
 
+def test_new_files_are_opened_by_their_ids(
+    run: Run, ingester: Ingester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingester.ingestion_set.filter(file_id__gt=ingester.watermark - 50).delete()
+    Ingester.objects.filter(pk=ingester.pk).update(watermark=ingester.watermark - 50)
+    ingester.refresh_from_db()
+    monkeypatch.setattr(opening, "SLICE", 200)  # as small a part as of big tables
+    with looked_at() as plans:
+        assert Opener(ingester, "me").step() == 50
+    assert len(plans) >= 3
+    for sql, plan in plans.items():
+        assert not whole(plan), f"{sql}\n{plan}"
+
+
 def test_the_command_looks_by_indexes(
     run: Run, ingester: Ingester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +228,7 @@ def test_the_command_looks_by_indexes(
         monkeypatch.setattr(opening, name, 200)
     opener = Opener(ingester, "me")
     sweeper = sweeping.Sweeper(ingester.pk, "me")
+    sweeper.sweep()  # the first one looks for what a clock has left
     with looked_at() as plans:
         assert not opener.has_new()
         assert opener.step() == 0
