@@ -29,8 +29,8 @@ _PATIENCE_S: Final = 60.0
 
 
 def run(bench: Bench) -> None:
-    """100 files of 1 kB each."""
-    count = bench.size(100, 3)
+    """40 files of 1 kB each."""
+    count = bench.size(40, 3)
     for method, most_ms in (("watch", 100.0), ("scan", 1000 * PAUSE_S + 200)):
         source, storage = bench.directory("buffer"), bench.directory("storage")
         with _finder(bench, source, storage, method):

@@ -32,10 +32,10 @@ def run(bench: Bench) -> None:
         f"{count:,} files in a directory: the first are stored after", [first],
         unit="s", at_most=5,
     )  # fmt: skip
-    finder.cycle(until=time.monotonic() + (1 if bench.quick else 60), stop=lambda: False)
+    finder.cycle(until=time.monotonic() + (1 if bench.quick else 30), stop=lambda: False)
     # The rest of the walk, which alone may grow with the number of files.
     walker = ground.finder(source, storage, exclude_list=["exposure_00[0-4]"])
-    walker.cycle(until=time.monotonic() + (1 if bench.quick else 60), stop=lambda: False)
+    walker.cycle(until=time.monotonic() + (1 if bench.quick else 30), stop=lambda: False)
     bench.measure("the same: peak memory", [_peak_mb()], unit="MB", at_most=200)
     ground.remove(source, storage)
 

@@ -213,7 +213,7 @@ def _run_in_child(run: Callable[[Bench], None], name: str, database: str, option
     try:
         with ground(database, options.quick) as (url, scratch):
             bench = Bench(name, database, url, scratch, options)
-            keep_imported()  # as the commands do, before they fork their workers
+            keep_imported()  # as the sentinel of workers does
             run(bench)
             add(options.json, bench.results)
     except BaseException:

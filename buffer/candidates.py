@@ -66,8 +66,8 @@ def look_up(storage: Storage, arrivals: Sequence[Arrival]) -> Candidates:
         {"relpath": a.relpath, "filename": a.filename, "size_bytes": a.stat.st_size}
         for a in arrivals
     ]
-    # Each half has an index of its own, which the sum keeps from being mistaken for that of places:
-    # of a storage area that is new, PostgreSQL believes that it has no files.
+    # Each half has an index of its own. Without the sum PostgreSQL would use that of places for the
+    # first, too, in a storage area that is new: it believes that it has no files.
     same = "f.storage_id + 0 = %s AND f.filename = w.filename AND f.size_bytes = w.size_bytes"
     place = "f.storage_id = %s AND f.relpath = w.relpath AND f.filename = w.filename"
     sql = f"""

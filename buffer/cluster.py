@@ -272,10 +272,10 @@ def run_sentinel(shared: Board, queue: str, timeout_s: int, parent: int) -> None
 
 
 def keep_imported() -> None:
-    """Have the collector of garbage pass over what there is by now, here and in forked processes.
+    """Have the collector of garbage leave out what there is by now, here and in forked processes.
 
-    It looked through all that was imported again and again, and wrote to the pages of it, which
-    processes could share.
+    Else it goes through all that was imported again and again, and writes to its pages, which
+    processes share as long as nobody does.
     """
     gc.collect()
     gc.freeze()

@@ -172,7 +172,7 @@ def by_index(table: str, index: str) -> str:
 
 
 def for_each(rows: str, table: str, found: str) -> str:
-    """SQL for "FROM" in which rows of a table are looked up for each row of another one in turn.
+    """SQL for "FROM ... WHERE" in which rows of a table are looked up for each row of another one.
 
     Where PostgreSQL believes that a table is small, or a storage area's part of it, as its
     statistics of a while ago say, it would go through all of that once for all of the rows. It is

@@ -1,4 +1,4 @@
-"""Rows of files that were read, inserted a batch at a time.
+"""Rows of files that were read, inserted and changed a batch at a time.
 
 One statement instead of the ORM's many, which took longer for a small file than all else together.
 """
@@ -127,7 +127,7 @@ def forget_sources(numbers: Sequence[int]) -> None:
 
 
 def _update(change: str, numbers: Sequence[int], also: str = "", *values: Any) -> int:
-    """Change rows by their ids; give how many were changed."""
+    """Change rows by their ids, with values for the change; give how many were changed."""
     ids = f"SELECT v.id FROM {dialect.rows_from_json({'id': 'id'})}"
     sql = f"UPDATE buffer_file SET {change} WHERE id {dialect.one_of(ids)} {also}"
     with connection.cursor() as cursor:

@@ -134,7 +134,12 @@ class WakeUps:
     def notice_others(self) -> None:
         """Take a wake-up of another command that waits as if we had sent it now.
 
-        For one that sends none itself; it asks the broker.
+        To be called every few seconds by a command that sends none itself; it asks the broker.
+
+        Raises
+        ------
+        QueueUnavailable
+            If the broker cannot be reached.
         """
         if not self.sent_at and self.waiting():
             self.sent_at = time.monotonic()

@@ -23,7 +23,7 @@ def wide(plan: str) -> list[str]:
     all_of_it = (
         r"Scan .*buffer_file\w*( \(storage_id = \d+\))?$"
         if dialect.is_postgres()
-        else r"INDEX buffer_file\w* \(storage_id=\?\)$"
+        else r"INDEX \w*buffer_file\w* \(storage_id=\?\)$"
     )
     return [part for part in plan.split("; ") if re.search(all_of_it, part)]
 
@@ -74,9 +74,20 @@ def test_a_query_that_goes_through_all_files_is_seen(many: Ground) -> None:
     assert [bool(scans(plan)) for plan in plans] == [True]
 
 
+def test_a_query_that_goes_through_a_storage_area_is_seen(many: Ground) -> None:
+    with plans_of("buffer_file") as plans:
+        list(File.objects.filter(storage=many.storage).values_list("relpath"))
+        File.objects.intents().filter(storage=many.storage).order_by("id").first()
+        list(File.objects.filter(storage=many.storage, relpath="a", filename="b"))
+    assert [bool(wide(plan) or scans(plan)) for plan in plans] == [True, True, False], plans
+
+
 def test_no_query_goes_through_all_files(many: Ground) -> None:
     finder = many.finder()
-    assert cycle(finder).quiet  # looks for what a crash has left
+    with plans_of("buffer_") as first:
+        assert cycle(finder).quiet  # looks for what a crash has left
+    assert len(first) > 2
+    assert [plan for plan in first if scans(plan) and "buffer_decision" not in plan] == []
     put(many, "new", 20)
     many.put("night5/old5000", b"other content")  # a conflict
     with plans_of("buffer_") as plans:

@@ -68,5 +68,23 @@ def test_places_that_somebody_else_has(ground: Ground) -> None:
     assert File.objects.count() == len(NAMES)
 
 
+def test_intents_that_are_stored_now(ground: Ground) -> None:
+    rows = recording.insert(ground.passage(), readings(ground, *NAMES), stored=False)
+    (first, *others) = [number for _, number in rows]
+    assert recording.mark_stored([first]) == 1
+    before = File.objects.get(pk=first).stored_on
+    assert recording.mark_stored([first, *others]) == len(others)
+    assert File.objects.get(pk=first).stored_on == before
+    assert File.objects.stored().count() == len(NAMES)
+    assert recording.mark_stored([]) == 0
+
+
+def test_sources_that_are_gone(ground: Ground) -> None:
+    rows = recording.insert(ground.passage(), readings(ground, *NAMES), stored=True)
+    recording.forget_sources([number for _, number in rows][1:])
+    assert File.objects.unreleased().get().pk == rows[0][1]
+    assert File.objects.filter(source_identity=None).count() == len(NAMES) - 1
+
+
 def test_nothing_to_insert(ground: Ground) -> None:
     assert recording.insert(ground.passage(), [], stored=True) == []

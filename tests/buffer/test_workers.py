@@ -254,6 +254,12 @@ def test_sessions_run_and_an_idle_command_stops_at_once(
     stops_cleanly(command, lambda: command.process.terminate())
 
 
+def test_what_was_imported_is_no_garbage(run: Callable[..., Command], database: str) -> None:
+    command = run(database)
+    word = command.send("frozen")
+    command.pid_after(f"left out {word}")
+
+
 def test_a_busy_session_gives_back_what_it_has(run: Callable[..., Command], database: str) -> None:
     command = run(database)
     word = command.send("sleepy", 60)
