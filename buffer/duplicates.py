@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from buffer import placing, steps
-from buffer.discovery import Arrival
+from buffer.discovery import Arrival, identity
 from buffer.finder_config import AlternativeAction
 from buffer.hashing import checksums
 from buffer.io_errors import AsideError, ReleaseError, StorageError, SyncError, errors_as
@@ -23,7 +23,6 @@ from buffer.models import File
 from buffer.names import escape
 from buffer.passage import Passage
 from buffer.reading import Reading, stage
-from buffer.settling import state_of
 from buffer.trees import Tree
 
 logger = logging.getLogger(__name__)
@@ -240,8 +239,7 @@ def release(source: Tree, arrival: Arrival) -> None:
     try:
         directory = source.directory(arrival.relpath)
         state = source.stat(arrival.relpath, arrival.filename)
-        # All but the ctime, which our own links change.
-        if state_of(state)[:4] == state_of(arrival.stat)[:4]:
+        if identity(state) == arrival.identity:
             os.unlink(arrival.filename, dir_fd=directory)
             steps.reached("source unlinked")
     except (FileNotFoundError, NotADirectoryError):

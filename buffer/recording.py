@@ -14,6 +14,7 @@ from django.db import connection
 from django.utils import timezone
 
 from buffer import dialect
+from buffer.models import File
 from buffer.passage import Passage
 from buffer.reading import Reading
 
@@ -110,9 +111,15 @@ def mark_stored(numbers: Sequence[int]) -> int:
     """
     # The index on what is an intent knows, until it is vacuumed, all files that were one; it is not
     # recognized behind CASE, so that they are looked up by their ids.
-    is_intent = "CASE WHEN stored_on IS NULL THEN 1 ELSE 0 END = 1"
+    ids = f"SELECT v.id FROM {dialect.rows_from_json({'id': 'id'})}"
+    sql = f"""
+        UPDATE buffer_file SET stored_on = %s
+        WHERE id {dialect.one_of(ids)} AND CASE WHEN stored_on IS NULL THEN 1 ELSE 0 END = 1"""
     now = connection.ops.adapt_datetimefield_value(timezone.now())
-    return _update("stored_on = %s", numbers, f"AND {is_intent}", now)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [now, json.dumps([{"id": number} for number in numbers])])
+        marked: int = cursor.rowcount
+    return marked
 
 
 def forget_sources(numbers: Sequence[int]) -> None:
@@ -123,17 +130,7 @@ def forget_sources(numbers: Sequence[int]) -> None:
     numbers : `~collections.abc.Sequence` [`int`]
         Ids of their rows.
     """
-    _update("source = NULL, source_identity = NULL", numbers)
-
-
-def _update(change: str, numbers: Sequence[int], also: str = "", *values: Any) -> int:
-    """Change rows by their ids, with values for the change; give how many were changed."""
-    ids = f"SELECT v.id FROM {dialect.rows_from_json({'id': 'id'})}"
-    sql = f"UPDATE buffer_file SET {change} WHERE id {dialect.one_of(ids)} {also}"
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [*values, json.dumps([{"id": number} for number in numbers])])
-        changed: int = cursor.rowcount
-    return changed
+    File.objects.filter(id__in=numbers).update(source=None, source_identity=None)
 
 
 def insert_in_place(

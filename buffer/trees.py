@@ -86,10 +86,6 @@ class Tree:
         OSError
             A part is missing, is no directory or is a symbolic link.
         """
-        # The same as below, for what is asked for most often: five times for each file.
-        if (found := self._open.get(relpath)) is not None:
-            self._open.move_to_end(relpath)
-            return found
         known = relpath
         while known and known not in self._open:
             known = known.rpartition("/")[0]

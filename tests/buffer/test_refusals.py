@@ -137,13 +137,19 @@ def test_that_nobody_decided_is_seen_without_reading_them(
     assert ["COUNT(*)" in query["sql"] for query in queries] == [True]
 
 
-def test_one_that_was_opened_again_hides_no_decision(
-    refusals: Refusals, path: Path, clock: Clock
-) -> None:
+@pytest.fixture
+def opened_again(refusals: Refusals, path: Path) -> None:
+    """One that stands again behind our back, beside another one."""
     refusals.add("a", path.lstat(), LASTING)
     refusals.add("opened again", path.lstat(), LASTING)
     refusals.resolve("opened again", "taken in")
     Refusal.objects.filter(path="opened again").update(resolved_on=None)
+
+
+@pytest.mark.usefixtures("opened_again")
+def test_one_that_was_opened_again_hides_no_decision(
+    refusals: Refusals, path: Path, clock: Clock
+) -> None:
     clock.now += 100
     assert not refusals.refresh()
     Refusal.objects.filter(path="a").update(resolved_on=timezone.now())
@@ -152,13 +158,10 @@ def test_one_that_was_opened_again_hides_no_decision(
     assert not refusals.stands("a", path.lstat())
 
 
+@pytest.mark.usefixtures("opened_again")
 def test_one_that_was_opened_meanwhile_hides_a_decision_for_some_minutes(
     refusals: Refusals, path: Path, clock: Clock
 ) -> None:
-    refusals.add("a", path.lstat(), LASTING)
-    refusals.add("opened again", path.lstat(), LASTING)
-    refusals.resolve("opened again", "taken in")
-    Refusal.objects.filter(path="opened again").update(resolved_on=None)
     Refusal.objects.filter(path="a").update(resolved_on=timezone.now())
     clock.now += 100
     assert not refusals.refresh(), "as many as before"
