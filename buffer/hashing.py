@@ -61,13 +61,20 @@ def checksums(
         Reading failed.
     """
     digests = {name: ALGORITHMS[name]() for name in algorithms}
-    offset = 0
-    while block := os.pread(descriptor, BLOCK_BYTES, offset):
+    offset, asked = 0, BLOCK_BYTES
+    while True:
+        if size is not None:
+            # One byte more than there should be: that it does not come is the end of the file. And
+            # room for a whole block takes longer to make than a small file to read.
+            asked = min(BLOCK_BYTES, size + 1 - offset)
+        block = os.pread(descriptor, asked, offset)
+        if not block:
+            break
         for digest in digests.values():
             digest.update(block)
         if sink is not None:
             sink(block)
-        offset += len(block)
-        if size is not None and offset > size:
+        if size is not None and offset + len(block) >= size < offset + asked:
             break
+        offset += len(block)
     return {name: digest.hexdigest() for name, digest in digests.items()}

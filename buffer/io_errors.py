@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Final
 
 from buffer.models import RefusalReason
@@ -37,15 +39,35 @@ class ReleaseError(OSError):
     """An arrival that is stored cannot be removed from the buffer."""
 
 
-@contextlib.contextmanager
-def errors_as(kind: type[OSError]) -> Iterator[None]:
-    """Say where an error happened; that a name is taken is left to the caller."""
-    try:
-        yield
-    except (FileExistsError, StorageError, AsideError, ReleaseError):
-        raise
-    except OSError as error:
-        raise kind(error.errno, error.strerror) from error
+class _ErrorsAs:
+    """See `errors_as`; a class, since a generator took 2.6 us, three times for each file."""
+
+    def __init__(self, kind: type[OSError], but: tuple[type[OSError], ...]) -> None:
+        self._kind = kind
+        self._but: tuple[type[OSError], ...] = (
+            FileExistsError,
+            StorageError,
+            AsideError,
+            ReleaseError,
+            *but,
+        )
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError) and not isinstance(error, self._but):
+            raise self._kind(error.errno, error.strerror) from error
+
+
+@functools.cache
+def errors_as(kind: type[OSError], *but: type[OSError]) -> AbstractContextManager[None]:
+    """Say where an error happened; that a name is taken, and `but`, are left to the caller."""
+    return _ErrorsAs(kind, but)
 
 
 _Texts = Mapping[int, tuple[RefusalReason, str]]

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -123,7 +123,7 @@ class Reading:
         if self.staged is None:
             source_dir = passage.source.directory(arrival.relpath)
             try:
-                with _only_placing():
+                with errors_as(StorageError, placing.CannotPlace):
                     placing.place(
                         self.descriptor, source_dir, arrival.filename, directory, filename
                     )
@@ -179,18 +179,6 @@ class Reading:
         if self.staged is not None:
             self.staged.discard()
             self.staged = None
-
-
-@contextlib.contextmanager
-def _only_placing() -> Iterator[None]:
-    """Leave `placing.CannotPlace` to the caller; everything else concerns the storage."""
-    try:
-        yield
-    except placing.CannotPlace:
-        raise
-    except OSError as error:
-        with errors_as(StorageError):
-            raise error
 
 
 def read(

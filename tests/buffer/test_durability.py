@@ -107,3 +107,20 @@ def test_beginning_to_write_one_file(tmp_path: Path) -> None:
     with pytest.raises(OSError) as error:
         durability.begin_to_write(-1)
     assert error.value.errno == errno.EBADF
+
+
+def test_a_file_system_that_is_synced_as_a_whole_is_asked_nothing_more(
+    tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pending = Pending()
+    device = tmp_path.stat().st_dev
+    looks: list[int] = []
+    fstat = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda fd: (looks.append(fd), fstat(fd))[1])
+    for n in range(100):
+        with open(tmp_path / f"{n}", "wb", buffering=0) as file:
+            looks.clear()
+            pending.add(file.fileno(), device)
+        assert bool(looks) == (n <= FEW)
+    pending.sync()
+    assert synced == ["syncfs"]
