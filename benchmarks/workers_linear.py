@@ -14,25 +14,20 @@ from benchmarks.commands import ingester_yaml, running, wait
 from benchmarks.harness import Bench, main
 from benchmarks.ingest_ground import Ground
 from benchmarks.sleepy import SLEEP_S, Sleepy
-from ingest.config import IngesterSection
 from ingest.models import Ingester, Ingestion
 from tests import servers
 
 _PLUGIN = f"{Sleepy.__module__}.{Sleepy.__qualname__}"
 _SECONDS = 20
-#: What the configuration has if it does not say.
-_BATCH: int = IngesterSection.model_fields["batch_size"].default
 
 
 def run(bench: Bench) -> None:
     """1 to 64 workers of one command; then 16 and 64 as two hosts, by each broker."""
-    for workers in (1,) if bench.quick else (1, 4, 16):
-        _measure(bench, workers, 0.9, f"{workers} workers")
-    # A batch costs processor time, of which many workers share little: see docs/performance.md.
-    for batch_size in () if bench.quick else (_BATCH, 50):
-        _measure(bench, 64, 0.8, f"64 workers, batches of {batch_size}", batch_size=batch_size)
+    alone = {1: 0.9} if bench.quick else {1: 0.9, 4: 0.9, 16: 0.9, 64: 0.8}
+    for workers, enough in alone.items():
+        _measure(bench, workers, enough, f"{workers} workers")
     redis = servers.redis_url()
-    for workers, enough in ((2, 0.9),) if bench.quick else ((16, 0.9), (64, 0.8)):
+    for workers, enough in ({2: 0.9} if bench.quick else {16: 0.9, 64: 0.8}).items():
         what = f"{workers} workers on two hosts"
         _measure(bench, workers, enough, f"{what}, ORM broker", hosts=2)
         if redis is not None:
@@ -40,20 +35,14 @@ def run(bench: Bench) -> None:
 
 
 def _measure(
-    bench: Bench,
-    workers: int,
-    enough: float,
-    what: str,
-    hosts: int = 0,
-    batch_size: int = _BATCH,
-    **environment: str,
+    bench: Bench, workers: int, enough: float, what: str, hosts: int = 0, **environment: str
 ) -> None:
     ground = Ground(bench)
-    # To start many takes a second of a core each: the first quarter must outlast that.
-    ground.add(workers * bench.size(int((_SECONDS + workers) / SLEEP_S), 4))
+    # To start many takes a second of a core each, and they begin one after another: what they do
+    # meanwhile is less than the first quarter.
+    ground.add(workers * bench.size(int(max(_SECONDS, workers) / SLEEP_S), 4))
     name = f"target_of_{ground.storage.name}"
-    section = {"num_threads": workers, "batch_size": batch_size}
-    path = ingester_yaml(bench, ground, name, _PLUGIN, **section)
+    path = ingester_yaml(bench, ground, name, _PLUGIN, num_threads=workers)
     environment["INGEST_PLUGINS"] = _PLUGIN
     with contextlib.ExitStack() as stack:
         arguments = ["--external-workers"] if hosts else []
