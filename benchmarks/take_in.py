@@ -161,8 +161,8 @@ def _take_in(
     for directory, name, stat in batch:
         digest = blake3()
         descriptor = os.open(f"{source}/{directory}/{name}", os.O_RDONLY)
-        while block := os.read(descriptor, BLOCK_BYTES):
-            digest.update(block)
+        for _ in range(0, stat.st_size, BLOCK_BYTES):
+            digest.update(os.read(descriptor, min(BLOCK_BYTES, stat.st_size)))
         os.close(descriptor)
         identity = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}"
         intents.append(

@@ -39,7 +39,7 @@ def _measure(
 ) -> None:
     ground = Ground(bench)
     # To start many takes a second of a core each, and they begin one after another: what they do
-    # meanwhile is less than the first quarter.
+    # meanwhile is about the first quarter.
     ground.add(workers * bench.size(int(max(_SECONDS, workers) / SLEEP_S), 4))
     name = f"target_of_{ground.storage.name}"
     path = ingester_yaml(bench, ground, name, _PLUGIN, num_threads=workers)

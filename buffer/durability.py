@@ -40,12 +40,23 @@ class Pending:
 
     def __init__(self, enabled: bool = True) -> None:
         self._enabled = enabled
-        self._by_device: dict[int | None, dict[int, int]] = {}
+        self._by_device: dict[int, dict[int, int]] = {}
         self._ways: set[str] = set()
 
     def add(self, descriptor: int, device: int | None = None) -> None:
-        """Note a file or directory whose content must be durable, and its device if it is known."""
-        if not self._enabled or len(self._by_device.get(device, ())) > FEW:
+        """Note a file or directory whose content must be durable.
+
+        Parameters
+        ----------
+        descriptor : `int`
+            It, open.
+        device : `int`, optional
+            The number of its file system, if that is known for certain: with another one's it may
+            not be synced. It spares a system call.
+        """
+        if not self._enabled:
+            return
+        if device is not None and len(self._by_device.get(device, ())) > FEW:
             return
         state = os.fstat(descriptor)
         of_device = self._by_device.setdefault(state.st_dev, {})

@@ -45,8 +45,9 @@ def checksums(
     algorithms : `~collections.abc.Collection` [`str`]
         Names out of `ALGORITHMS`.
     size : `int`, optional
-        Its size in bytes, if known: reading ends soon after it, so that a file that grows as fast
-        as it is read does not keep us for ever.
+        Its size in bytes, if known: no more than one byte after it is read, so that a file that
+        grows as fast as it is read does not keep us for ever, and a longer one has another
+        checksum.
     sink : callable, optional
         Gets every block in turn, to make a copy.
 
@@ -61,12 +62,12 @@ def checksums(
         Reading failed.
     """
     digests = {name: ALGORITHMS[name]() for name in algorithms}
-    offset, asked = 0, BLOCK_BYTES
+    # A byte more than there should be is asked for: that it does not come tells the end of the file
+    # without another read. Room for a whole block takes longer to make than a small file to read.
+    beyond = None if size is None else size + 1
+    offset = 0
     while True:
-        if size is not None:
-            # One byte more than there should be: that it does not come is the end of the file. And
-            # room for a whole block takes longer to make than a small file to read.
-            asked = min(BLOCK_BYTES, size + 1 - offset)
+        asked = BLOCK_BYTES if beyond is None else min(BLOCK_BYTES, beyond - offset)
         block = os.pread(descriptor, asked, offset)
         if not block:
             break
@@ -74,7 +75,8 @@ def checksums(
             digest.update(block)
         if sink is not None:
             sink(block)
-        if size is not None and offset + len(block) >= size < offset + asked:
-            break
+        end_would_show = offset + asked == beyond
         offset += len(block)
+        if size is not None and end_would_show and offset >= size:
+            break
     return {name: digest.hexdigest() for name, digest in digests.items()}

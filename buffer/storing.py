@@ -23,7 +23,6 @@ from buffer.passage import Passage
 from buffer.reading import Reading
 from buffer.recording import Row
 from buffer.refusing import Refused
-from buffer.settling import is_open_for_writing
 from buffer.trees import Tree
 
 logger = logging.getLogger(__name__)
@@ -133,6 +132,7 @@ class Storing:
             except FileExistsError:
                 return self._adopt(reading, pending)
             with errors_as(StorageError):
+                # A link or a rename has placed it, so it is on the file system of the storage.
                 pending.add(reading.durable_descriptor, self._passage.target.device)
         except OSError as error:
             self._ledger.failed(reading.arrival, error)
@@ -228,9 +228,9 @@ class Storing:
         """Remove the source, unless it is not what was stored any more."""
         reading, number = row
         arrival = reading.arrival
-        if is_open_for_writing(reading.descriptor):
-            # Since the last look, while the database was waited for. What is stored was read
-            # before; what is written now is met as another arrival of its name.
+        if not reading.unchanged:
+            # Opened for writing since the last look, while the database was waited for. What is
+            # stored was read before; what is written now is met as another arrival of its name.
             self._ledger.done(arrival, "stored")
             return
         try:

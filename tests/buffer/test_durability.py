@@ -110,17 +110,22 @@ def test_beginning_to_write_one_file(tmp_path: Path) -> None:
 
 
 def test_a_file_system_that_is_synced_as_a_whole_is_asked_nothing_more(
-    tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    other_file_system: Path,
+    synced: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pending = Pending()
-    device = tmp_path.stat().st_dev
     looks: list[int] = []
     fstat = os.fstat
     monkeypatch.setattr(os, "fstat", lambda fd: (looks.append(fd), fstat(fd))[1])
     for n in range(100):
         with open(tmp_path / f"{n}", "wb", buffering=0) as file:
+            device = fstat(file.fileno()).st_dev
             looks.clear()
             pending.add(file.fileno(), device)
         assert bool(looks) == (n <= FEW)
+    with open(other_file_system / "a", "wb", buffering=0) as file:
+        pending.add(file.fileno(), other_file_system.stat().st_dev)
     pending.sync()
-    assert synced == ["syncfs"]
+    assert synced == ["syncfs", str(other_file_system / "a")]

@@ -46,7 +46,10 @@ def test_a_file_that_grows_as_fast_as_it_is_read(tmp_path: Path) -> None:
     assert path.stat().st_size < 4 * hashing.BLOCK_BYTES
 
 
-@pytest.mark.parametrize("size", [0, 1, 1000, hashing.BLOCK_BYTES, hashing.BLOCK_BYTES + 1])
+_SIZES = [0, 1, 1000, *(hashing.BLOCK_BYTES + more for more in (-1, 0, 1))]
+
+
+@pytest.mark.parametrize("size", _SIZES)
 def test_a_file_of_the_expected_size_is_read_to_its_end(tmp_path: Path, size: int) -> None:
     content = os.urandom(size)
     (tmp_path / "a").write_bytes(content)
@@ -59,7 +62,7 @@ def test_a_file_of_the_expected_size_is_read_to_its_end(tmp_path: Path, size: in
 
 @pytest.mark.parametrize("more", [1, hashing.BLOCK_BYTES])
 def test_a_longer_file_has_another_checksum(tmp_path: Path, more: int) -> None:
-    for size in (0, 1000, hashing.BLOCK_BYTES):
+    for size in _SIZES:
         (tmp_path / "a").write_bytes(bytes(size + more))
         with open(tmp_path / "a", "rb") as file:
             found = checksums(file.fileno(), ["blake3"], size=size)

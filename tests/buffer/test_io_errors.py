@@ -17,9 +17,12 @@ def test_an_error_gets_its_place() -> None:
     assert type(caught.value.__cause__) is OSError
 
 
-@pytest.mark.parametrize("kind", [FileExistsError, StorageError, SyncError, AsideError])
-def test_what_says_more_already_is_left(kind: type[OSError]) -> None:
-    with pytest.raises(kind) as caught, errors_as(ReleaseError):
+@pytest.mark.parametrize(
+    "kind", [FileExistsError, StorageError, SyncError, AsideError, ReleaseError]
+)
+@pytest.mark.parametrize("outer", [StorageError, ReleaseError])
+def test_what_says_more_already_is_left(kind: type[OSError], outer: type[OSError]) -> None:
+    with pytest.raises(kind) as caught, errors_as(outer):
         raise kind(errno.EEXIST, "File exists")
     assert type(caught.value) is kind
 
