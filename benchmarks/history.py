@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg2
+from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection, connections
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
@@ -128,6 +129,8 @@ def turn_to(url: str) -> None:
     """Make it the default database."""
     connections.close_all()
     use(Database.model_validate({"engine": url}))
+    # What the pages have kept of another database would be taken for this one's.
+    cache.clear()
 
 
 def storage_area(database: str, files: int) -> Path:
