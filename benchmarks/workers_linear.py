@@ -27,7 +27,8 @@ def run(bench: Bench) -> None:
     for workers, enough in alone.items():
         _measure(bench, workers, enough, f"{workers} workers")
     redis = servers.redis_url()
-    for workers, enough in ({2: 0.9} if bench.quick else {16: 0.9, 64: 0.8}).items():
+    on_two_hosts = {2: 0.9} if bench.quick else {16: 0.9, 64: 0.8}
+    for workers, enough in on_two_hosts.items():
         what = f"{workers} workers on two hosts"
         _measure(bench, workers, enough, f"{what}, ORM broker", hosts=2)
         if redis is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
@@ -64,19 +65,14 @@ def checksums(
     digests = {name: ALGORITHMS[name]() for name in algorithms}
     # A byte more than there should be is asked for: that it does not come tells the end of the file
     # without another read. Room for a whole block takes longer to make than a small file to read.
-    beyond = None if size is None else size + 1
+    limit = sys.maxsize if size is None else size + 1
     offset = 0
-    while True:
-        asked = BLOCK_BYTES if beyond is None else min(BLOCK_BYTES, beyond - offset)
-        block = os.pread(descriptor, asked, offset)
-        if not block:
-            break
+    while block := os.pread(descriptor, asked := min(BLOCK_BYTES, limit - offset), offset):
         for digest in digests.values():
             digest.update(block)
         if sink is not None:
             sink(block)
-        end_would_show = offset + asked == beyond
         offset += len(block)
-        if size is not None and end_would_show and offset >= size:
+        if offset == size and len(block) < asked:
             break
     return {name: digest.hexdigest() for name, digest in digests.items()}
