@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.utils import timezone
 from psycopg2.extras import execute_values
 
 from benchmarks.harness import Bench, main
-from benchmarks.ingest_ground import PER_DIRECTORY, together
+from benchmarks.ingest_ground import PER_DIRECTORY, Prepare, together
 from buffer import storages
 from buffer.models import Storage
 from ingest import backfill_files
@@ -72,16 +72,15 @@ def run(bench: Bench) -> None:
     bench.measure("  memory since a tenth of them", memory, unit="MB", at_most=5)
 
 
-def _each_its_share(
-    ready: Ready, chunks: Sequence[Chunk], grown: Path
-) -> Callable[[], Callable[[], None]]:
+def _each_its_share(ready: Ready, chunks: Sequence[Chunk], grown: Path) -> Prepare:
     """Prepare a process that takes chunks until none is left, whoever is faster."""
     reading, writing = os.pipe()
     for number in range(len(chunks)):
         os.write(writing, number.to_bytes(4, "big"))
     os.close(writing)
 
-    def prepare() -> Callable[[], None]:
+    @contextlib.contextmanager
+    def prepare() -> Iterator[Callable[[], None]]:
         record = ready()
 
         def work() -> None:
@@ -92,7 +91,7 @@ def _each_its_share(
                 early = early or (_memory_mb() if number >= len(chunks) // 10 else 0.0)
             grown.write_text(str(_memory_mb() - early))
 
-        return work
+        yield work
 
     return prepare
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from threading import BrokenBarrierError
 from typing import Any, Final
 
 from django.db import connections
@@ -27,8 +29,8 @@ from ingest.worker import Worker
 PER_DIRECTORY: Final = 1000
 _fork = multiprocessing.get_context("fork")
 
-#: Called when a process has made itself ready: gives what it is to do.
-Prepare = Callable[[], Callable[[], None]]
+#: Makes its process ready, gives what it is to do, and clears up; only what it does is timed.
+Prepare = Callable[[], AbstractContextManager[Callable[[], None]]]
 
 
 class Ground:
@@ -116,16 +118,17 @@ class Ground:
 def worker(run: Run) -> Prepare:
     """Prepare a worker as a session of ``runingester`` has it: to work until nothing waits."""
 
-    def prepare() -> Callable[[], None]:
+    @contextmanager
+    def prepare() -> Iterator[Callable[[], None]]:
         made = Worker(run, stopping=lambda: False, beat=lambda: None)
         made._host.start()
 
         def work() -> None:
             while made.step():
                 pass
-            made.close()
 
-        return work
+        yield work
+        made.close()
 
     return prepare
 
@@ -137,9 +140,10 @@ def together(prepare: Prepare, processes: int) -> float:
 
     def body() -> None:
         try:
-            work = prepare()
-            line.wait(120)
-            work()
+            with prepare() as work:
+                line.wait(120)
+                work()
+                line.wait()
         except BaseException:
             line.abort()
             raise
@@ -151,9 +155,11 @@ def together(prepare: Prepare, processes: int) -> float:
         child.start()
     line.wait(120)
     begun = time.perf_counter()
+    with suppress(BrokenBarrierError):  # one has failed, and its exit code says so
+        line.wait()
+    seconds = time.perf_counter() - begun
     for child in children:
         child.join()
-    seconds = time.perf_counter() - begun
     if any(child.exitcode for child in children):
         raise RuntimeError("a process failed")
     return seconds

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.harness import Bench
+from benchmarks.ingest_ground import Prepare
 
 _INDEXED = "('BACKFILL', 'FAILURE', 'IGNORED', 'INVALID', 'RERUN', 'UNKNOWN', 'UNTRIED')"
 _WAITING = (
@@ -26,20 +27,20 @@ _EVENT = (
 _STEPS = (("PENDING", ""), ("SUCCESS", ", claim = NULL, lease_until = NULL"))
 
 
-def worker(bench: Bench, root: str, ingester: int, batch: int) -> Callable[[], Callable[[], None]]:
+def worker(bench: Bench, root: str, ingester: int, batch: int) -> Prepare:
     """Prepare a process that works until nothing waits."""
 
-    def prepare() -> Callable[[], None]:
-        connection = bench.connect()
+    @contextlib.contextmanager
+    def prepare() -> Iterator[Callable[[], None]]:
         one = _postgres if bench.database == "postgresql" else _sqlite
+        with contextlib.closing(bench.connect()) as connection:
+            cursor = connection.cursor()
 
-        def work() -> None:
-            with contextlib.closing(connection):
-                cursor = connection.cursor()
+            def work() -> None:
                 while one(cursor, root, ingester, batch):
                     pass
 
-        return work
+            yield work
 
     return prepare
 

@@ -20,7 +20,7 @@ def run(bench: Bench) -> None:
     rounds = bench.size(3, 1)
     few, many = Ground(bench), Ground(bench)
     few.add(count, _write)
-    many.add(4 * count, _write)
+    many.add(8 * count, _write)
     empty = Path(make_repository(bench.directory("template") / "repository"))
 
     def ingest(ground: Ground, batch: int, workers: int = 1) -> float:
@@ -38,7 +38,7 @@ def run(bench: Bench) -> None:
         rounds=rounds,
     )  # fmt: skip
     bench.compare(
-        f"Gen3Ingest, {4 * count} files: 2 workers / 1 worker",
+        f"Gen3Ingest, {8 * count} files: 2 workers / 1 worker",
         lambda: ingest(many, 50, workers=2), lambda: ingest(many, 50), unit="files/s",
         at_least=1.7, rounds=rounds,
     )  # fmt: skip
