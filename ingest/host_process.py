@@ -16,12 +16,12 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ingest.host_end import how_it_ended, kill_marked
-from ingest.host_protocol import MAX_LINE, TOKEN_VARIABLE, decode, encode, printable
+from ingest.host_environment import environment
+from ingest.host_protocol import MAX_LINE, decode, encode, printable
 
 logger = logging.getLogger(__name__)
 
@@ -30,19 +30,6 @@ TICK_S = 0.25
 
 #: How much of a process's last output is kept, in bytes.
 TAIL_BYTES = 4096
-
-#: Secrets of this program that no plugin has any use for.
-HIDDEN_VARIABLES = (
-    "ALERT_WEBHOOK",
-    "ALERT_WEBHOOK_KEY",
-    "DATABASE_URL",
-    "EMAIL_URL",
-    "METRICS_TOKEN",
-    "Q_BROKER_URL",
-    "SECRET_KEY",
-)
-
-_ROOT = str(Path(__file__).resolve().parent.parent)
 
 
 class ProcessGone(Exception):
@@ -95,7 +82,7 @@ class HostProcess:
                 stderr=stderr_write,
                 pass_fds=(command_read, output_write),
                 start_new_session=True,
-                env=self._environment(),
+                env=environment(self.token),
             )
         except BaseException:
             for fd in (self._command, self._output, stderr_read):
@@ -117,15 +104,6 @@ class HostProcess:
         with contextlib.suppress(OSError, AttributeError):
             self._pidfd = os.pidfd_open(self.pid)
             self._selector.register(self._pidfd, selectors.EVENT_READ)
-
-    def _environment(self) -> dict[str, str]:
-        env = {name: value for name, value in os.environ.items() if name not in HIDDEN_VARIABLES}
-        path = env.get("PYTHONPATH")
-        if path is not None:
-            env["ENDPOINT_PLUGIN_PYTHONPATH"] = path
-        env["PYTHONPATH"] = f"{_ROOT}{os.pathsep}{path}" if path else _ROOT
-        env[TOKEN_VARIABLE] = self.token
-        return env
 
     def exited(self) -> bool:
         """Return whether the process has died; it is not reaped, so its group stays ours."""
@@ -184,6 +162,12 @@ class HostProcess:
                 raise ProcessGone(None)
             if time.monotonic() >= deadline:
                 raise TimeoutError
+
+    def unread(self) -> Iterator[dict[str, Any]]:
+        """Give the messages that had come before the process was ended and were not received."""
+        with contextlib.suppress(ProcessGone):
+            while (message := self._next_message()) is not None:
+                yield message
 
     def _exchange(self, wait: float) -> bool | None:
         """Write and read what the pipes take; return whether bytes came, None at their end."""
@@ -281,6 +265,10 @@ class HostProcess:
                 self.pid,
             )
         kill_marked(self.token)
+        # All that it said is in the pipe now, which holds a MiB at most, whoever else writes to it.
+        for _ in range(16):
+            if self._output not in self._selector.get_map() or not self._read_some():
+                break
         # The thread owns its end of the pipe and closes it when the last writer is gone.
         self._drain_thread.join(timeout=1.0)
         self._selector.close()

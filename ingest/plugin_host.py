@@ -19,6 +19,7 @@ from ingest.host_errors import HostDied, IngestRaised, PluginUnavailable
 from ingest.host_process import HostProcess, ProcessGone
 from ingest.host_protocol import printable
 from ingest.plugins.base import Outcome, PluginConfigError
+from ingest.verdicts import StopRequested
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +140,8 @@ class PluginHost:
             Deadline per file, in seconds: the call gets as many times that as there are files;
             with a plugin that works in order, each file gets just that.
         tick : Callable or None
-            Called at least every 0.25 s while waiting; if it raises, the child is killed.
+            Called at least every 0.25 s while waiting; if it raises, the child is killed.  After
+            `StopRequested` the outcomes that the child had told by then are still yielded.
 
         Yields
         ------
@@ -245,6 +247,14 @@ class PluginHost:
         except (ProcessGone, TimeoutError) as error:
             complete = True
             raise self._died(process, error, late, begun or kind != "ingest") from None
+        except StopRequested:
+            complete = True
+            self._end("was stopped")
+            # What it was through with counts, and tells how far it had come.
+            for message in process.unread():
+                if message["type"] == "outcome":
+                    yield message
+            raise
         finally:
             if not complete:
                 # Abandoned in the middle (a tick raised, or nobody wants the rest): a plugin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -394,17 +395,20 @@ def test_hostile_names_come_back_as_they_went(make_host: MakeHost, tmp_path: Pat
 
 
 class Stop:
-    """A tick that raises once something is there."""
+    """A tick that raises when something has been there for a while."""
 
     def __init__(self, path: Path, error: Exception) -> None:
         self.path = path
         self.error = error
         self.calls = 0
+        self.is_there = False
 
     def __call__(self) -> None:
         self.calls += 1
-        if self.path.exists():
+        if self.is_there:
             raise self.error
+        # Only the next time: what the plugin told before has been read by then.
+        self.is_there = self.path.exists()
 
 
 def stuck_batch(tmp_path: Path) -> list[str]:
@@ -444,6 +448,25 @@ def test_stop(
     for verdict in verdicts:
         if verdict.kind is UNKNOWN:
             assert "operator's stop interrupted" in verdict.message
+
+
+def test_a_stop_counts_what_the_plugin_told_and_nobody_had_read(
+    make_host: MakeHost, tmp_path: Path, target: Path
+) -> None:
+    paths = [str(tmp_path / "storage" / name) for name in ("slow", "b", "stuck", "c", "d")]
+    host = make_host("SlowInOrderOnly")
+    host.start()
+    calls = itertools.count()
+
+    def tick() -> None:
+        # The first call comes before the plugin is asked for anything.
+        if next(calls):
+            wait_for((target / "is-stuck").exists, 10.0)
+            raise StopRequested
+
+    verdicts = list(attempt(host, paths, timeout_s=600.0, tick=tick))
+
+    assert kinds(verdicts, paths) == [SUCCESS, SUCCESS, UNKNOWN, GIVE_BACK, GIVE_BACK]
 
 
 def test_stop_before_the_plugin_is_loaded_gives_everything_back(

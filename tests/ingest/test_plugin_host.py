@@ -20,8 +20,9 @@ import pytest
 
 from ingest import host_child, host_protocol
 from ingest.host_end import kill_marked
+from ingest.host_environment import HIDDEN_VARIABLES
 from ingest.host_errors import HostDied, IngestRaised, PluginUnavailable
-from ingest.host_process import HIDDEN_VARIABLES, HostProcess, ProcessGone
+from ingest.host_process import HostProcess, ProcessGone
 from ingest.plugin_host import PluginHost
 from ingest.plugins.base import Outcome, PluginConfigError
 from tests.ingest.test_attempt import is_running, wait_for
@@ -227,13 +228,10 @@ def test_what_the_parent_can_import_the_child_can(
 def test_outcomes_are_streamed(make_host: MakeHost) -> None:
     host = make_host("SlowInOrder")
     host.start()
-    started = time.monotonic()
-    outcomes = host.ingest(["/a", "/slow"], timeout_s=10.0)
-    next(outcomes)
-    assert time.monotonic() - started < 0.4
-    next(outcomes)
-    assert time.monotonic() - started >= 0.5
-    assert list(outcomes) == []
+    outcomes = host.ingest(["/a", "/stuck"], timeout_s=3.0)
+    assert next(outcomes).path == "/a"
+    with pytest.raises(HostDied, match="gave no outcome within 3 s"):
+        next(outcomes)
 
 
 def test_contains(make_host: MakeHost, target: Path) -> None:
@@ -301,13 +299,16 @@ def test_close_ends_stubborn_plugins_and_daemons(make_host: MakeHost, target: Pa
     wait_for(lambda: not is_running(daemon), 2.0)
 
 
-def test_close_is_quick_for_well_behaved_plugins(make_host: MakeHost) -> None:
+def test_close_is_quick_for_well_behaved_plugins(
+    make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HostProcess.close, "__defaults__", (30.0,))
     host = make_host("Counting")
     host.start()
     started = time.monotonic()
     host.close()
     host.close()
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 15
 
 
 def test_the_child_dies_with_its_parent(target: Path, tmp_path: Path) -> None:
