@@ -186,12 +186,12 @@ def test_a_writer_is_waited_for(ground: Ground) -> None:
 
 def test_a_sidecar_goes_first(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     ground.put("x.fits.fz")
-    time.sleep(0.25)
-    finder = ground.finder(search={"method": "scan", "delay": 0.2})
+    time.sleep(1.05)
+    finder = ground.finder(search={"method": "scan", "delay": 1})
     ground.put("x.json")
     found = cycle(finder)
     assert (found.done, found.waiting) == (0, 2)
-    time.sleep(0.25)
+    time.sleep(1.05)
     assert cycle(finder).done == 2
     assert list(File.objects.order_by("id").values_list("filename", flat=True)) == [
         "x.json",

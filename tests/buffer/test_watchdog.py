@@ -80,14 +80,16 @@ def test_who_was_held_up_itself_judges_nobody(
 
 
 @pytest.mark.django_db
-def test_a_wake_up_that_no_idle_worker_takes_is_a_canary(dog: Watchdog) -> None:
+def test_a_wake_up_that_no_idle_worker_takes_is_a_canary(board: Board) -> None:
+    dog = Watchdog(board, WakeUps("probe", 90), canary_s=30)
+    dog._patient_since = 0.0
     dog.wakeups.send("any.function")
     assert dog.look() is None
-    time.sleep(0.06)
+    dog.wakeups.sent_at -= 31
     # First those who should have taken it; if that does not help, all.
     assert dog.look() == Finding("wake-ups wait although workers are idle", (102, 103))
     assert dog.look() is None
-    time.sleep(0.06)
+    dog.wakeups.sent_at -= 31
     assert dog.look() == Finding("wake-ups still wait although workers are idle")
 
 

@@ -220,7 +220,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Command]]:
             command.process.wait()
 
 
-def stops_cleanly(command: Command, send: Callable[[], object], within_s: float = 3) -> None:
+def stops_cleanly(command: Command, send: Callable[[], object], within_s: float = 10) -> None:
     """Check that after `send` the command exits with status 0 in time and leaves nobody."""
     everybody = command.everybody()
     assert len(everybody) >= 5
@@ -246,7 +246,7 @@ def test_sessions_run_and_an_idle_command_stops_at_once(
     run: Callable[..., Command], database: str
 ) -> None:
     command = run(database)
-    assert command.runs() < 3
+    assert command.runs() < 10
     command.send("fails")
     command.wait(lambda: "a worker's session failed" in command.stderr, "no log line")
     for _ in range(3):
@@ -291,7 +291,7 @@ def test_a_killed_process_is_replaced(run: Callable[..., Command], database: str
             os.kill(victim, signal.SIGKILL)
         for _ in range(3):
             command.runs()
-        assert not victims & set(command.pids[role])
+        command.wait(lambda v=victims, r=role: not v & set(command.pids[r]), "not replaced")
     assert command.status["restarts"] == 1
     assert "being restarted: their sentinel died" in command.stderr
     stops_cleanly(command, lambda: command.process.terminate())

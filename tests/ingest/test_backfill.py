@@ -196,6 +196,7 @@ def test_a_tracked_file_that_changed(
 ) -> None:
     path = put(root, "a.fits", b"content")
     assert counts(recorder, path) == {"added": 1}
+    time.sleep(0.05)  # the kernel's times are coarse
     put(root, "a.fits", content)
     assert counts(recorder, path) == {"failed": 1}
     assert refusal(root) == ("a.fits", RefusalReason.CHANGED_IN_STORAGE)

@@ -286,7 +286,8 @@ def test_pauses_grow_up_to_a_bound(attempts: Attempts) -> None:
         assert probe is not None
         probe.end()
     for pause, expected in zip(pauses, (2, 4, 8, 16, 30, 30, 30, 30), strict=True):
-        assert 0.7 * expected < pause < 1.3 * expected, pauses
+        # A second may have passed before it was read.
+        assert 0.7 * expected - 1 < pause < 1.3 * expected, pauses
     assert Breaker.objects.get().failed_probes == 8
 
 
@@ -395,14 +396,18 @@ def test_a_probe_takes_any_file(ingester: Ingester, make_file: MakeFile) -> None
         due = timezone.now() - timedelta(hours=n)
         Ingestion.objects.filter(file=file_id).update(next_attempt_on=due)
     lanes = [Lane(Status.RERUN), Lane(Status.UNKNOWN, due=True), Lane(Status.UNTRIED)]
-    seen = set()
-    for _ in range(200):
+    seen: set[int] = set()
+    # A file that is one of many comes in every 18th probe.
+    for _ in range(2000):
+        if seen == set(ids):
+            break
         claim = claims.claim(ingester.pk, lanes, 1, "prober", anywhere=True)
         assert claim is not None
         (held,) = claim.files
         seen.add(held.file_id)
         claims.drop(claim, [held.ingestion_id])
-    assert seen == set(ids)
+    else:
+        pytest.fail(f"never probed: {set(ids) - seen}")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from buffer import dialect
 from buffer.models import Storage
-from ingest import claims, opening, pace, sweeping
+from ingest import claims, ledger, opening, pace, sweeping
 from ingest.config import IngesterSection
 from ingest.models import Ingester
 from ingest.opening import Opener
@@ -144,6 +144,13 @@ def test_a_worker_looks_at_its_batch_only(run: Run) -> None:
         seeks(sql, plan)
 
 
+@pytest.fixture
+def one_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have outcomes written at the end of a batch only, however long it takes."""
+    monkeypatch.setattr(ledger, "FLUSH_EVERY_S", 60.0)
+
+
+@pytest.mark.usefixtures("one_flush")
 def test_a_worker_needs_few_queries_whatever_its_batch(
     run: Run, django_assert_max_num_queries: Any
 ) -> None:
@@ -156,6 +163,7 @@ def test_a_worker_needs_few_queries_whatever_its_batch(
         worker.close()
 
 
+@pytest.mark.usefixtures("one_flush")
 def test_a_claim_of_several_batches_costs_less_for_each(
     run: Run, monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: Any
 ) -> None:

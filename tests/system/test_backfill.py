@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -134,6 +135,15 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
     return [p.pid for p in processes.descendants(process.pid) if is_worker(p.pid)]
 
 
+def has_open(pid: int, root: Path) -> bool:
+    """Tell whether a process has anything of a directory open."""
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            if descriptor.readlink().is_relative_to(root):
+                return True
+    return False
+
+
 def test_the_quickstart(root: Path) -> None:
     put(root, "2020-12-31/a.fits", "2020-12-31/raw/b.fits", "2020-12-31/raw/b.json")
     put(root, "2021-01-01/later.fits", "2020-12-31/half.part", "2020-12-31/empty", content=b"")
@@ -252,8 +262,7 @@ def test_a_storage_that_is_not_mounted(root: Path) -> None:
 def test_a_worker_is_killed(root: Path) -> None:
     count = put_much(root, large=4, small=300)
     process = start("backfill", config(root), "--workers", "2")
-    wait(lambda: len(workers_of(process)) == 2)
-    time.sleep(0.3)
+    wait(lambda: any(has_open(pid, root) for pid in workers_of(process)))
     for pid in workers_of(process):
         os.kill(pid, signal.SIGKILL)
     out, err = process.communicate(timeout=60)

@@ -47,7 +47,7 @@ def test_what_rsync_says(product: Product, format_option: list[str]) -> None:
         product.finder_yaml(
             source=str(logs),
             actions={"standard": "Noop", "alternative": None},
-            search={"method": "parse_rsync_logs", "delay": 0.5},
+            search={"method": "parse_rsync_logs", "delay": 0.5, "date": f"{night:%Y-%m-%d}"},
         ),
     )
     ingester = product.start("runingester", product.ingester_yaml())
