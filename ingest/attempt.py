@@ -46,8 +46,8 @@ def attempt(
         Deadline per file, in seconds.
     tick : Callable or None
         Called at least every 0.25 s while the plugin works.  `StopRequested` raised by it ends
-        the attempt with a verdict for every file; any other exception ends it at once, the
-        child is killed and the exception goes through.
+        the attempt with a verdict for every file; any other exception ends it with verdicts for
+        those whose outcome the plugin had told.  The child is killed.
 
     Yields
     ------

@@ -249,7 +249,9 @@ class Batch:
                 verdict = replace(
                     verdict, kind=VerdictKind.GIVE_BACK, message=f"given back: {error}"
                 )
-        self._ledger.add(self._outcomes.of(claimed, verdict))
+        # The plugin goes on meanwhile: nobody would hold the claim while the database hangs.
+        with patience.until(self._holding.until):
+            self._ledger.add(self._outcomes.of(claimed, verdict))
 
     def _is_under_way(self) -> bool:
         """Tell whether files of the claim have no verdict, so that it must be held for them."""

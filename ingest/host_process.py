@@ -165,9 +165,9 @@ class HostProcess:
 
     def unread(self) -> Iterator[dict[str, Any]]:
         """Give the messages that had come before the process was ended and were not received."""
-        with contextlib.suppress(ProcessGone):
-            while (message := self._next_message()) is not None:
-                yield message
+        while self._lines:
+            with contextlib.suppress(ValueError):
+                yield decode(self._lines.popleft())
 
     def _exchange(self, wait: float) -> bool | None:
         """Write and read what the pipes take; return whether bytes came, None at their end."""

@@ -19,7 +19,6 @@ from ingest.host_errors import HostDied, IngestRaised, PluginUnavailable
 from ingest.host_process import HostProcess, ProcessGone
 from ingest.host_protocol import printable
 from ingest.plugins.base import Outcome, PluginConfigError
-from ingest.verdicts import StopRequested
 
 logger = logging.getLogger(__name__)
 
@@ -140,8 +139,8 @@ class PluginHost:
             Deadline per file, in seconds: the call gets as many times that as there are files;
             with a plugin that works in order, each file gets just that.
         tick : Callable or None
-            Called at least every 0.25 s while waiting; if it raises, the child is killed.  After
-            `StopRequested` the outcomes that the child had told by then are still yielded.
+            Called at least every 0.25 s while waiting; if it raises, the child is killed, the
+            outcomes that it had told by then are yielded, and the exception goes through.
 
         Yields
         ------
@@ -246,19 +245,26 @@ class PluginHost:
                         raise ProcessGone("wrote into the pipe to its host")
         except (ProcessGone, TimeoutError) as error:
             complete = True
-            raise self._died(process, error, late, begun or kind != "ingest") from None
-        except StopRequested:
+            died = self._died(process, error, late, begun or kind != "ingest")
+            for message in process.unread():
+                died.begun = died.begun or message["type"] in ("begun", "outcome")
+                if message["type"] == "outcome":
+                    yield message
+            raise died from None
+        except IngestRaised:
+            raise
+        except Exception:
+            # A tick's. What the child was through with counts, and tells how far it had come.
             complete = True
             self._end("was stopped")
-            # What it was through with counts, and tells how far it had come.
             for message in process.unread():
                 if message["type"] == "outcome":
                     yield message
             raise
         finally:
             if not complete:
-                # Abandoned in the middle (a tick raised, or nobody wants the rest): a plugin
-                # that went on working would do so behind the back of whoever takes the files.
+                # Abandoned in the middle: a plugin that went on working would do so behind the
+                # back of whoever takes the files.
                 self._end("was stopped")
 
     def _died(

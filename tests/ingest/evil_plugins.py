@@ -7,6 +7,7 @@ and ``SegfaultNeither``, for instance, are made from the function `segfault`.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -164,12 +165,14 @@ def open_descriptors() -> list[int]:
     return [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2]
 
 
-def write_into_pipe(path: str) -> list[Any]:
+def write_junk() -> None:
     for fd in open_descriptors():
-        try:
+        with contextlib.suppress(OSError):
             os.write(fd, b"this is no JSON\n")
-        except OSError:
-            continue
+
+
+def write_into_pipe(path: str) -> list[Any]:
+    write_junk()
     time.sleep(10_000)
     return []
 
@@ -502,6 +505,16 @@ class SlowInOrderOnly(Base):
     in_order = True
     bad_function = staticmethod(os_exit)
     one = Slow.one
+
+
+class SpeaksOutOfTurnInOrder(SlowInOrderOnly):
+    """Goes on after it has spoken."""
+
+    def one(self, path: str) -> list[Any]:
+        outcomes = super().one(path)
+        if "slow" in path:
+            write_junk()
+        return outcomes
 
 
 class SlowNeither(Base):

@@ -450,11 +450,15 @@ def test_stop(
             assert "operator's stop interrupted" in verdict.message
 
 
-def test_a_stop_counts_what_the_plugin_told_and_nobody_had_read(
-    make_host: MakeHost, tmp_path: Path, target: Path
+@pytest.mark.parametrize(
+    ("name", "raised"),
+    [("SlowInOrderOnly", StopRequested()), ("SpeaksOutOfTurnInOrder", None)],
+)
+def test_what_the_plugin_told_and_nobody_had_read_counts(
+    make_host: MakeHost, tmp_path: Path, target: Path, name: str, raised: Exception | None
 ) -> None:
     paths = [str(tmp_path / "storage" / name) for name in ("slow", "b", "stuck", "c", "d")]
-    host = make_host("SlowInOrderOnly")
+    host = make_host(name)
     host.start()
     calls = itertools.count()
 
@@ -462,7 +466,8 @@ def test_a_stop_counts_what_the_plugin_told_and_nobody_had_read(
         # The first call comes before the plugin is asked for anything.
         if next(calls):
             wait_for((target / "is-stuck").exists, 10.0)
-            raise StopRequested
+            if raised:
+                raise raised
 
     verdicts = list(attempt(host, paths, timeout_s=600.0, tick=tick))
 
@@ -523,8 +528,10 @@ def test_ticks_come_regularly_and_durations_add_up(make_host: MakeHost, tmp_path
 
     verdicts = list(attempt(host, paths, timeout_s=30.0, tick=tick))
 
-    assert tick.calls >= 5
-    assert all(0.4 < v.duration_s < 3 for v in verdicts)
+    assert tick.calls >= 3
+    # Each is counted from the verdict before: on a busy machine one is longer, the next shorter.
+    assert all(0 < v.duration_s < 3 for v in verdicts)
+    assert sum(v.duration_s for v in verdicts) >= 1.5
 
 
 def test_in_order_each_file_has_the_deadline_for_itself(

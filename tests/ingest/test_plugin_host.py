@@ -230,6 +230,7 @@ def test_outcomes_are_streamed(make_host: MakeHost) -> None:
     host.start()
     outcomes = host.ingest(["/a", "/stuck"], timeout_s=3.0)
     assert next(outcomes).path == "/a"
+    assert host.alive
     with pytest.raises(HostDied, match="gave no outcome within 3 s"):
         next(outcomes)
 

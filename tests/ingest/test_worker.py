@@ -13,7 +13,7 @@ from django.db import OperationalError
 from django.utils import timezone
 from pytest_django import Settings
 
-from buffer import operator_pauses, storages
+from buffer import operator_pauses, patience, storages
 from buffer.models import ComponentKind, File, Storage
 from buffer.names import MARKER_NAME
 from buffer.operator_pauses import Pausable
@@ -21,6 +21,7 @@ from ingest import batch, breaker, claims, pace, pauses, probing, sweeping, tran
 from ingest.checks import StorageUnavailable
 from ingest.config import IngesterSection
 from ingest.host_errors import IngestRaised
+from ingest.ledger import Ledger
 from ingest.models import Breaker, FileEvent, Ingester, Ingestion
 from ingest.statuses import Status
 from ingest.targets import Run
@@ -102,6 +103,17 @@ def test_the_way_of_a_file(make_worker: MakeWorker, wait_for_me: Any) -> None:
         assert row.last_event.status == Status.SUCCESS
         assert row.last_event.ingest_ver
         assert row.last_event.duration is not None
+
+
+def test_writing_outcomes_waits_no_longer_than_the_claim_holds(
+    make_worker: MakeWorker, wait_for_me: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that hangs must not keep a worker from its plugin beyond the lease."""
+    limits: list[float] = []
+    monkeypatch.setattr(Ledger, "flush_if_due", lambda self: limits.append(patience._until))
+    wait_for_me(b"1", b"2")
+    assert drain(make_worker()) == 2
+    assert len(limits) > 2 and max(limits) < time.monotonic() + claims.LEASE_S
 
 
 def test_it_goes_on_behind_its_last_batch(make_worker: MakeWorker, wait_for_me: Any) -> None:
