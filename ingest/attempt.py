@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 from ingest.asking import ask
 from ingest.host_errors import HostDied, IngestRaised, PluginUnavailable
@@ -127,7 +127,8 @@ class _Attempt:
         in_order = self.host.in_order
         ahead = deque(group)
         self._doubt.update(group[:1] if in_order else group)
-        with closing(self.host.ingest(group, timeout_s=self.timeout_s, tick=self.tick)) as outcomes:
+        outcomes = self.host.ingest(group, timeout_s=self.timeout_s, tick=self.tick)
+        with closing(outcomes), self._nothing_in_doubt_unless_called(group):
             for outcome in outcomes:
                 kind = VerdictKind.SUCCESS if outcome.ok else VerdictKind.FAILURE
                 verdict = self._verdict(outcome.path, kind, outcome.message, outcome.transient)
@@ -137,6 +138,16 @@ class _Attempt:
                 if in_order and ahead:
                     self._doubt.add(ahead[0])
                 yield verdict
+
+    @contextmanager
+    def _nothing_in_doubt_unless_called(self, group: list[str]) -> Iterator[None]:
+        """Doubt no file of a call that a stop ended before the plugin saw it."""
+        try:
+            yield
+        except StopRequested:
+            if not self.host.called:
+                self._doubt.difference_update(group)
+            raise
 
     def _start_over(self, group: list[str], died: HostDied) -> None:
         """The child died before the plugin was called: no file is to blame, so try again."""

@@ -40,6 +40,11 @@ class PluginHost:
     load_timeout_s : float
         Deadline for importing and constructing the plugin, in seconds.
 
+    Attributes
+    ----------
+    called : bool
+        Whether the last call is known to have come to `ingest` of the plugin itself.
+
     Notes
     -----
     To be used by one thread, which must live as long as the host's process does.
@@ -54,6 +59,7 @@ class PluginHost:
         self.version = ""
         self.in_order = False
         self.has_contains = False
+        self.called = False
         self._process: HostProcess | None = None
 
     @property
@@ -215,14 +221,13 @@ class PluginHost:
         process.forget_output()
         process.send({"type": kind, "paths": list(paths)})
         deadline = time.monotonic() + budget_s
-        begun = False
-        complete = False
+        self.called = complete = False
         try:
             while True:
                 message = process.receive(deadline, tick)
                 match message["type"]:
                     case "begun":
-                        begun = True
+                        self.called = True
                     case "outcome":
                         yield message
                         if self.in_order:
@@ -244,28 +249,29 @@ class PluginHost:
                     case _:
                         raise ProcessGone("wrote into the pipe to its host")
         except (ProcessGone, TimeoutError) as error:
-            complete = True
-            died = self._died(process, error, late, begun or kind != "ingest")
-            for message in process.unread():
-                died.begun = died.begun or message["type"] in ("begun", "outcome")
-                if message["type"] == "outcome":
-                    yield message
+            died = self._died(process, error, late)
+            yield from self._unread(process)
+            died.begun = self.called or kind != "ingest"
             raise died from None
         except IngestRaised:
             raise
         except Exception:
-            # A tick's. What the child was through with counts, and tells how far it had come.
-            complete = True
+            # A tick's.
             self._end("was stopped")
-            for message in process.unread():
-                if message["type"] == "outcome":
-                    yield message
+            yield from self._unread(process)
             raise
         finally:
             if not complete:
                 # Abandoned in the middle: a plugin that went on working would do so behind the
                 # back of whoever takes the files.
                 self._end("was stopped")
+
+    def _unread(self, process: HostProcess) -> Generator[dict[str, Any], None, None]:
+        """Yield the outcomes that had come when a process was ended, which tell how far it was."""
+        for message in process.unread():
+            self.called = self.called or message["type"] in ("begun", "outcome")
+            if message["type"] == "outcome":
+                yield message
 
     def _died(
         self, process: HostProcess, error: Exception, late: str, begun: bool = True

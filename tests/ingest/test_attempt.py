@@ -411,6 +411,11 @@ class Stop:
         self.is_there = self.path.exists()
 
 
+def at_once() -> None:
+    """A tick of a worker whose time is up already."""
+    raise StopRequested(time_left_s=20.0)
+
+
 def stuck_batch(tmp_path: Path) -> list[str]:
     return [str(tmp_path / "storage" / name) for name in ("a", "b", "stuck", "c", "d")]
 
@@ -485,6 +490,18 @@ def test_stop_before_the_plugin_is_loaded_gives_everything_back(
 
     assert kinds(verdicts, paths) == [GIVE_BACK] * 3
     assert not host.alive
+
+
+def test_stop_before_the_plugin_is_called_gives_everything_back(
+    make_host: MakeHost, tmp_path: Path
+) -> None:
+    paths = batch(tmp_path, 3)
+    host = make_host("SlowNeither")
+    host.start()
+
+    verdicts = list(attempt(host, paths, timeout_s=600.0, tick=at_once))
+
+    assert kinds(verdicts, paths) == [GIVE_BACK] * 3
 
 
 def test_another_exception_of_the_tick_goes_through_and_kills_the_host(
