@@ -7,6 +7,7 @@ wrong do not pay for the one that did.
 from __future__ import annotations
 
 import enum
+import itertools
 import logging
 import time
 from collections import deque
@@ -133,10 +134,10 @@ class _Attempt:
                 kind = VerdictKind.SUCCESS if outcome.ok else VerdictKind.FAILURE
                 verdict = self._verdict(outcome.path, kind, outcome.message, outcome.transient)
                 # Before the verdict goes out: whoever takes it may stop here.
-                while ahead and ahead[0] not in self._left:
-                    ahead.popleft()
-                if in_order and ahead:
-                    self._doubt.add(ahead[0])
+                if in_order and verdict.path in ahead:
+                    while (skipped := ahead.popleft()) != verdict.path:
+                        self._doubt.add(skipped)
+                    self._doubt.update(itertools.islice(ahead, 1))
                 yield verdict
 
     @contextmanager
@@ -178,10 +179,11 @@ class _Attempt:
     ) -> Iterator[Verdict]:
         """Settle the files of a batch that have no outcome."""
         in_order = self.host.in_order
-        # A plugin that works in order has begun only the first of them, unless it said that
-        # it was through with all.
-        in_doubt = rest[:1] if in_order and end is not _End.SILENT else rest
-        untouched = rest[len(in_doubt) :]
+        # A plugin that works in order has begun one more than those it told of, and those it
+        # skipped, unless it said that it was through with all.
+        begun = rest if end is _End.SILENT else self._doubt
+        in_doubt = [path for path in rest if path in begun]
+        untouched = [path for path in rest if path not in begun]
         message = _with_output(cause, output)
         if self.host.has_contains:
             answers = self._ask(in_doubt)
@@ -196,12 +198,15 @@ class _Attempt:
                     self._groups.append([path])
             self._groups.append(untouched)
         elif in_order and end is _End.DIED:
-            yield self._verdict(in_doubt[0], VerdictKind.UNKNOWN, message)
+            for path in in_doubt:
+                yield self._verdict(path, VerdictKind.UNKNOWN, message)
             for path in untouched:
                 reason = f"not begun: {cause}, while another file of the batch was ingested"
                 yield self._verdict(path, VerdictKind.GIVE_BACK, reason)
         elif in_order and end is _End.RAISED:
-            yield self._verdict(in_doubt[0], VerdictKind.FAILURE, message)
+            *skipped, raiser = in_doubt
+            yield self._verdict(raiser, VerdictKind.FAILURE, message)
+            self._groups.extend([path] for path in skipped)
             self._groups.append(untouched)
         elif in_order:
             self._groups.extend([path] for path in rest)

@@ -517,6 +517,17 @@ class SpeaksOutOfTurnInOrder(SlowInOrderOnly):
         return outcomes
 
 
+class SkipsAndDiesInOrder(SlowInOrderOnly):
+    """Says nothing of some files."""
+
+    def one(self, path: str) -> list[Any]:
+        return [] if "skipped" in path else super().one(path)
+
+
+class SkipsAndRaisesInOrder(SkipsAndDiesInOrder):
+    bad_function = staticmethod(raises)
+
+
 class SlowNeither(Base):
     bad_function = staticmethod(os_exit)
     one = Slow.one

@@ -116,6 +116,23 @@ def test_a_deadly_file_costs_itself(
         wait_for(lambda: not is_running(int(pids.read_text())), 2.0)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("SkipsAndDiesInOrder", [SUCCESS, UNKNOWN, SUCCESS, UNKNOWN, GIVE_BACK]),
+        ("SkipsAndRaisesInOrder", [SUCCESS, UNKNOWN, SUCCESS, FAILURE, SUCCESS]),
+    ],
+)
+def test_one_passed_over_does_not_stand_for_the_one_under_way(
+    make_host: MakeHost, tmp_path: Path, name: str, expected: list[VerdictKind]
+) -> None:
+    paths = [str(tmp_path / "storage" / name) for name in ("a", "skipped", "b", "evil", "c")]
+
+    verdicts = list(attempt(make_host(name), paths, timeout_s=30.0))
+
+    assert kinds(verdicts, paths) == expected
+
+
 EXCEPTIONS = {
     evil.sys_exit: "SystemExit: 5",
     evil.raises: "ValueError: cannot ingest",
