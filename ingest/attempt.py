@@ -125,34 +125,31 @@ class _Attempt:
 
     def _call(self, group: list[str]) -> Iterator[Verdict]:
         self._last = time.monotonic()
-        in_order = self.host.in_order
         ahead = deque(group)
-        self._doubt.update(group[:1] if in_order else group)
         outcomes = self.host.ingest(group, timeout_s=self.timeout_s, tick=self.tick)
-        with closing(outcomes), self._nothing_in_doubt_unless_called(group):
+        with closing(outcomes), self._doubting(group):
             for outcome in outcomes:
                 kind = VerdictKind.SUCCESS if outcome.ok else VerdictKind.FAILURE
                 verdict = self._verdict(outcome.path, kind, outcome.message, outcome.transient)
                 # Before the verdict goes out: whoever takes it may stop here.
-                if in_order and verdict.path in ahead:
+                if self.host.in_order and verdict.path in ahead:
                     while (skipped := ahead.popleft()) != verdict.path:
                         self._doubt.add(skipped)
                     self._doubt.update(itertools.islice(ahead, 1))
                 yield verdict
 
     @contextmanager
-    def _nothing_in_doubt_unless_called(self, group: list[str]) -> Iterator[None]:
-        """Doubt no file of a call that a stop ended before the plugin saw it."""
+    def _doubting(self, group: list[str]) -> Iterator[None]:
+        """Doubt what the plugin may have begun of a call; nothing, if it was not called."""
+        self._doubt.update(group[:1] if self.host.in_order else group)
         try:
             yield
-        except StopRequested:
+        finally:
             if not self.host.called:
                 self._doubt.difference_update(group)
-            raise
 
     def _start_over(self, group: list[str], died: HostDied) -> None:
         """The child died before the plugin was called: no file is to blame, so try again."""
-        self._doubt.difference_update(group)
         self._false_starts += 1
         if self._false_starts >= MAX_FALSE_STARTS:
             raise PluginUnavailable(f"plugin {self.host.plugin}: {died}") from died
@@ -181,7 +178,7 @@ class _Attempt:
         in_order = self.host.in_order
         # A plugin that works in order has begun one more than those it told of, and those it
         # skipped, unless it said that it was through with all.
-        begun = rest if end is _End.SILENT else self._doubt
+        begun = self._left if end is _End.SILENT else self._doubt
         in_doubt = [path for path in rest if path in begun]
         untouched = [path for path in rest if path not in begun]
         message = _with_output(cause, output)

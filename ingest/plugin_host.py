@@ -109,7 +109,7 @@ class PluginHost:
             message = process.receive(deadline, tick)
         except (ProcessGone, TimeoutError) as error:
             reason = f"did not load within {self.load_timeout_s:g} s"
-            died = self._died(process, error, reason, begun=False)
+            died = self._died(process, error, reason)
             raise PluginUnavailable(printable(f"plugin {self.plugin}: {died}")) from None
         except BaseException:
             self._end("was stopped")
@@ -214,6 +214,7 @@ class PluginHost:
         """Send a command and yield the messages that answer it, up to its end."""
         if not paths:
             return
+        self.called = complete = False
         process = self._process
         if process is None or process.exited():
             self._end(None)
@@ -221,7 +222,6 @@ class PluginHost:
         process.forget_output()
         process.send({"type": kind, "paths": list(paths)})
         deadline = time.monotonic() + budget_s
-        self.called = complete = False
         try:
             while True:
                 message = process.receive(deadline, tick)
@@ -273,15 +273,13 @@ class PluginHost:
             if message["type"] == "outcome":
                 yield message
 
-    def _died(
-        self, process: HostProcess, error: Exception, late: str, begun: bool = True
-    ) -> HostDied:
+    def _died(self, process: HostProcess, error: Exception, late: str) -> HostDied:
         reason = error.reason if isinstance(error, ProcessGone) else f"{late} and was killed"
         how = process.end(reason)
         self._process = None
         cause = f"the plugin's process {how}"
         logger.warning("plugin %s: %s", self.plugin, cause)
-        return HostDied(cause, process.last_output(), begun)
+        return HostDied(cause, process.last_output())
 
     def _end(self, reason: str | None) -> None:
         if self._process is not None:

@@ -53,7 +53,7 @@ class FakeHost:
     ) -> None:
         self._target, self._points = target, points
         self.in_order, self.has_contains = in_order, has_contains
-        self.alive = False
+        self.alive = self.called = False
         #: The target is down.
         self.down = False
         #: What to do with the next files; then the plugin takes them all.
@@ -76,6 +76,7 @@ class FakeHost:
     ) -> Generator[Outcome, None, None]:
         """Do with each file what the script says."""
         assert self.alive
+        self.called = True
         tick = tick or (lambda: None)
         self._points.reached("plugin called")
         while self.meanwhile:
